@@ -1,0 +1,1 @@
+"""freqtrade-style commands: argument tables and `start_*` functions."""

@@ -1,0 +1,214 @@
+"""The `mlpipe` block of freqtrade's config.json, and the same sections for Python users.
+
+Every section is frozen; an unknown key is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from freqtrade_mlpipe.exceptions import ConfigError
+
+ModelType = Literal["random_forest", "xgboost", "lightgbm"]
+OptimizationMetric = Literal[
+    "f1", "accuracy", "precision", "recall", "roc_auc", "log_loss", "mcc", "brier", "expected_profit", "sharpe"
+]
+CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
+ScalingMethod = Literal["standard", "minmax", "robust"]
+LabelKind = Literal["direction", "threshold", "triple_barrier"]
+Scope = Literal["pooled", "per_pair"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key (with the nearest valid one) or a value out of range.
+
+    Examples
+    --------
+    >>> LabelConfig(horizon_candles=12).horizon_candles
+    12
+    >>> LabelConfig(horizon_candle=12)
+    Traceback (most recent call last):
+    freqtrade_mlpipe.exceptions.ConfigError: LabelConfig: unknown key 'horizon_candle'. Did you mean 'horizon_candles'?
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_describe(type(self).__name__, error)) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_nearest_key(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                    hint = (
+                        f"Did you mean '{near[0]}'?"
+                        if near
+                        else f"Valid keys: {', '.join(sorted(cls.model_fields))}."
+                    )
+                    raise ConfigError(f"{cls.__name__}: unknown key '{key}'. {hint}")
+        return values
+
+
+def _describe(owner: str, error: ValidationError) -> str:
+    lines = [
+        f"{'.'.join(str(part) for part in problem['loc']) or owner}: {problem['msg']} (found {problem['input']!r})"
+        for problem in error.errors()
+    ]
+    return f"{owner}: " + "; ".join(lines)
+
+
+class FeatureConfig(Section):
+    """Which indicators are computed, and how they are prepared inside each training slice.
+
+    Periods are in candles. Scaling and correlation pruning are fitted by the trainer on training rows only;
+    `FeatureEngineer.transform` never learns anything.
+    """
+
+    include_price_features: bool = True
+    include_volume_features: bool = True
+    include_momentum_features: bool = True
+    include_volatility_features: bool = True
+    include_trend_features: bool = True
+    include_statistics_features: bool = True
+    include_time_features: bool = True
+    short_period: int = Field(default=7, ge=2)
+    medium_period: int = Field(default=14, ge=3)
+    long_period: int = Field(default=50, ge=4)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    scale_features: bool = True
+    scaling_method: ScalingMethod = "robust"
+    remove_correlated: bool = True
+    correlation_threshold: float = Field(default=0.95, gt=0, le=1)
+    correlation_method: Literal["pearson", "spearman"] = "pearson"
+
+    @model_validator(mode="after")
+    def _periods_ascend(self) -> Self:
+        if not self.short_period < self.medium_period < self.long_period:
+            raise ConfigError(
+                "FeatureConfig: periods must ascend, found "
+                f"short_period={self.short_period}, medium_period={self.medium_period}, long_period={self.long_period}."
+            )
+        return self
+
+
+class LabelConfig(Section):
+    """What is predicted. `fee` is one side's fee as a fraction of the stake (0.001 = 0.1 %)."""
+
+    kind: LabelKind = "threshold"
+    horizon_candles: int = Field(default=24, ge=1)
+    fee: float = Field(default=0.001, ge=0, lt=0.1)
+    min_return: float | None = Field(default=None, ge=0)
+    """Gross return beyond which a `threshold` label is 1; None: both fees of a round trip."""
+    take_profit: float = Field(default=2.0, gt=0)
+    stop_loss: float = Field(default=2.0, gt=0)
+    barrier_unit: Literal["atr", "percent"] = "atr"
+    barrier_atr_period: int = Field(default=14, ge=2)
+
+
+class ModelConfig(Section):
+    """Estimator, tuning and cross-validation."""
+
+    model_type: ModelType = "lightgbm"
+    optimize_hyperparams: bool = True
+    n_trials: int = Field(default=20, ge=1)
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    optimization_metric: OptimizationMetric = "log_loss"
+    cv_folds: int = Field(default=5, ge=2)
+    cv_method: CVMethod = "timeseries"
+    embargo_candles: int = Field(default=24, ge=0)
+    feature_selection: bool = False
+    min_feature_importance: float = Field(default=0.0, ge=0, lt=1)
+    max_features: int | None = Field(default=None, ge=1)
+    early_stopping_rounds: int = Field(default=50, ge=1)
+    calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
+    class_weight: Literal["balanced", "none"] = "none"
+    n_jobs: int = Field(default=2, ge=1)
+    random_state: int = Field(default=42, ge=0)
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    """Fixed estimator parameters; what is fixed is not searched."""
+
+
+class GateConfig(Section):
+    """Thresholds of the validation gates. None (or an empty mapping) switches a gate off."""
+
+    final_window_fraction: float = Field(default=0.2, gt=0, lt=0.6)
+    """Share of the time span, at its end, that training never sees and the backtest gate trades."""
+    min_metrics: dict[str, float] = Field(default_factory=dict)
+    max_baseline_p_value: float | None = Field(default=0.01, gt=0, lt=1)
+    min_deflated_sharpe: float | None = Field(default=0.95, gt=0, lt=1)
+    min_backtest_sharpe: float | None = 0.5
+    min_backtest_trades: int | None = Field(default=20, ge=1)
+    min_profit_factor: float | None = Field(default=1.0, ge=0)
+    max_drawdown: float | None = Field(default=0.35, gt=0, le=1)
+    max_calibration_error: float | None = Field(default=0.1, gt=0, le=1)
+    champion_tolerance: float | None = Field(default=0.0, ge=0)
+    """How much lower than the champion's the backtest Sharpe may be on the same window."""
+    max_report_age_hours: float = Field(default=168.0, gt=0)
+
+
+class RegistryConfig(Section):
+    """Where versions are kept. Relative paths are relative to freqtrade's `user_data_dir`."""
+
+    tracking_uri: str | None = None
+    """An MLflow tracking URI; None: SQLite under `directory`."""
+    directory: Path = Path("mlpipe")
+
+
+class TrackingConfig(Section):
+    """Where experiments are logged."""
+
+    backend: Literal["mlflow", "wandb", "none"] = "mlflow"
+    project: str = "freqtrade_mlpipe"
+
+
+class ServingConfig(Section):
+    """How the strategy mixin serves a model."""
+
+    version: str | None = None
+    """Pin a version (or "latest"); None: the production version."""
+    on_missing: Literal["raise", "no_entries"] = "raise"
+    poll_seconds: float = Field(default=30.0, gt=0)
+
+
+class MLPipeConfig(Section):
+    """The whole `mlpipe` block."""
+
+    model_name: str = Field(default="mlpipe_model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    scope: Scope = "pooled"
+    features: FeatureConfig = FeatureConfig()
+    labels: LabelConfig = LabelConfig()
+    model: ModelConfig = ModelConfig()
+    gates: GateConfig = GateConfig()
+    registry: RegistryConfig = RegistryConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @classmethod
+    def from_freqtrade(cls, config: dict[str, Any]) -> MLPipeConfig:
+        """Read the `mlpipe` key of a freqtrade configuration (a missing key gives the defaults).
+
+        Relative paths are resolved against `user_data_dir`.
+        """
+        block = config.get("mlpipe", {})
+        if not isinstance(block, dict):
+            raise ConfigError(f"config: 'mlpipe' must be a JSON object, found {type(block).__name__}.")
+        parsed = cls(**block)
+        user_data = Path(config.get("user_data_dir") or "user_data").absolute()
+        registry = parsed.registry.model_copy(update={"directory": user_data / parsed.registry.directory})
+        return parsed.model_copy(update={"registry": registry})

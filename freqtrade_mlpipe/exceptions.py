@@ -1,0 +1,50 @@
+"""The error tree. Everything a user can mend derives from `MLPipeError`; the console maps the tree to exit codes."""
+
+
+class MLPipeError(Exception):
+    """Something the user can mend: the message says what was wrong, what was found and what to do."""
+
+    exit_code = 2
+
+
+class ConfigError(MLPipeError):
+    """The configuration is wrong: an unknown key, a value out of range, a strategy that is not ours."""
+
+
+class DataError(MLPipeError):
+    """The candles cannot be used: none for a pair or range, too few, not finite, unsorted or duplicated."""
+
+
+class TrainingError(MLPipeError):
+    """Features and labels cannot be learned from: one class, too few rows, misaligned indexes."""
+
+
+class BundleError(MLPipeError):
+    """A bundle is corrupt, of an unknown format, or does not reproduce its own predictions."""
+
+
+class RegistryError(MLPipeError):
+    """The registry cannot do what was asked: unknown model or version, unvalidated version, no rollback target."""
+
+
+class PromotionConflictError(RegistryError):
+    """Someone else promoted in between: nothing was changed; look at the history and decide again."""
+
+
+class TrackingError(MLPipeError):
+    """The experiment tracker cannot be used as configured."""
+
+
+class MissingExtraError(MLPipeError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"{module} is not installed. It comes with an extra: pip install 'freqtrade-mlpipe[{extra}]'"
+        )
+
+
+class GateRefusedError(MLPipeError):
+    """The gates refused a version; the report says which and why."""
+
+    exit_code = 3

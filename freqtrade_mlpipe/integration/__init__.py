@@ -1,0 +1,1 @@
+"""What runs inside freqtrade: candle loading, the strategy mixin, backtests."""
