@@ -1,0 +1,152 @@
+"""LightGBM through its native interface: text files, one thread, deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.models.spec import (
+    FitData,
+    FittedModel,
+    Matrix,
+    ModelSpec,
+    SearchRange,
+    Vector,
+    normalised,
+)
+
+# Settings of the binned data set: they cannot differ between fits on one data set.
+_DATASET = {"max_bin": 63, "feature_pre_filter": False, "verbosity": -1, "num_threads": 1}
+_FORCED = {
+    "objective": "binary",
+    "metric": "binary_logloss",
+    "deterministic": True,
+    "force_row_wise": True,
+    "bagging_freq": 1,
+}
+
+
+class LightGBMModel:
+    """A booster cut to the rounds it keeps."""
+
+    def __init__(self, text: str) -> None:
+        import lightgbm as lgb
+
+        self._text = text
+        self._booster = lgb.Booster(model_str=text)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return int(self._booster.num_feature())
+
+    @property
+    def n_rounds(self) -> int:
+        """Number of trees."""
+        return int(self._booster.num_trees())
+
+    def predict_proba(self, X: Matrix) -> Vector:
+        """Probability of class 1, shape (n,)."""
+        if len(X) == 0:
+            return np.empty(0)
+        return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
+
+    def importance(self) -> Vector:
+        """Share of the total gain, shape (n_features,)."""
+        return normalised(self._booster.feature_importance(importance_type="gain"))
+
+    def to_bytes(self) -> bytes:
+        """The text file."""
+        return self._text.encode()
+
+
+def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -> FittedModel:
+    import lightgbm as lgb
+
+    settings = dict(params)
+    rounds = int(settings.pop("n_estimators"))
+    leaf = float(settings.pop("min_leaf_fraction"))
+    settings.setdefault("min_data_in_leaf", max(5, round(leaf * len(data.y))))
+    settings |= _FORCED | _DATASET | {"max_bin": settings.get("max_bin", 63), "seed": seed}
+    train, stop = _datasets(data, int(settings["max_bin"]))
+    callbacks = [] if stop is None else [lgb.early_stopping(patience, verbose=False)]
+    booster = lgb.train(
+        settings,
+        train,
+        num_boost_round=rounds,
+        valid_sets=None if stop is None else [stop],
+        callbacks=callbacks,
+        keep_training_booster=True,
+    )
+    best = booster.best_iteration if stop is not None else -1
+    return LightGBMModel(booster.model_to_string(num_iteration=best))
+
+
+def _datasets(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
+    key = f"lightgbm_{max_bin}"
+    if key not in data.native:
+        import lightgbm as lgb
+
+        settings = _DATASET | {"max_bin": max_bin}
+        train = lgb.Dataset(data.X, data.y, weight=data.weight, params=settings).construct()
+        stop = None
+        if data.X_stop is not None:
+            stop = train.create_valid(
+                data.X_stop, data.y_stop, weight=data.weight_stop, params=settings
+            ).construct()
+        data.native[key] = (train, stop)
+    pair: tuple[Any, Any | None] = data.native[key]
+    return pair
+
+
+def _load(data: bytes) -> FittedModel:
+    import lightgbm as lgb
+
+    try:
+        return LightGBMModel(data.decode())
+    except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise BundleError(f"The LightGBM model file cannot be read: {error}") from error
+
+
+SPEC = ModelSpec(
+    name="lightgbm",
+    file_suffix=".txt",
+    stops_early=True,
+    defaults={
+        "n_estimators": 500,
+        "learning_rate": 0.05,
+        "num_leaves": 8,
+        "min_leaf_fraction": 0.01,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.7,
+        "lambda_l2": 5.0,
+    },
+    space={
+        "learning_rate": SearchRange(0.02, 0.15, log=True),
+        "num_leaves": SearchRange(3, 31, log=True, integer=True),
+        "min_leaf_fraction": SearchRange(0.002, 0.05, log=True),
+        "feature_fraction": SearchRange(0.2, 1.0),
+        "bagging_fraction": SearchRange(0.4, 1.0),
+        "lambda_l2": SearchRange(0.1, 100.0, log=True),
+    },
+    other_parameters=frozenset(
+        {
+            "max_bin",
+            "max_depth",
+            "min_data_in_leaf",
+            "min_sum_hessian_in_leaf",
+            "min_gain_to_split",
+            "feature_fraction_bynode",
+            "lambda_l1",
+            "path_smooth",
+            "extra_trees",
+            "boosting",
+            "max_delta_step",
+        }
+    ),
+    train=_train,
+    load_native=_load,
+)
