@@ -5,6 +5,7 @@ Importing this module does not import MLflow; calling `open_store` does.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing
@@ -124,8 +125,8 @@ def _resolve_uri(tracking_uri: str | None, directory: Path) -> str:
         return f"sqlite:///{path.absolute().as_posix()}"
     raise TrackingError(
         f"Cannot keep experiments at {_without_password(tracking_uri)!r}: use "
-        "sqlite:///path/mlflow.db, http://server:5000 or a postgresql://, mysql:// or mssql:// URI, "
-        "or leave it out for a SQLite file."
+        "sqlite:///path/mlflow.db, http://server:5000 or a postgresql://, mysql:// or mssql:// "
+        "URI, or leave it out for a SQLite file."
     )
 
 
@@ -146,6 +147,7 @@ def _ensure_sqlite(database: Path, artifacts: Path) -> None:
         unfinished = database.with_name(f"{database.name}.unfinished")
         for leftover in database.parent.glob(f"{unfinished.name}*"):
             leftover.unlink()
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         store = SqlAlchemyStore(f"sqlite:///{unfinished.as_posix()}", artifacts.as_uri())
         store.engine.dispose()
         with closing(sqlite3.connect(unfinished)) as connection:

@@ -1,0 +1,368 @@
+"""The experiment tracker: what a training says about itself, whatever keeps it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, Literal, ParamSpec
+
+import pandas as pd
+
+from freqtrade_mlpipe.exceptions import TrackingError
+from freqtrade_mlpipe.tracking import charts
+from freqtrade_mlpipe.tracking.backends import (
+    BackendName,
+    BackendSettings,
+    Batch,
+    MetricPoint,
+    Status,
+    open_backend,
+)
+from freqtrade_mlpipe.tracking.channel import SafeChannel
+from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
+from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+_UNSAFE_IN_METRIC = re.compile(r"[^\w\-. /]")
+_LONG_PARAM = 500
+
+
+class ActiveRun(str):
+    """The id of an open run. As a context manager it finishes the run.
+
+    An exception marks it FAILED, an interruption (Ctrl-C) KILLED.
+    """
+
+    _tracker: ExperimentTracker
+
+    def __enter__(self) -> ActiveRun:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tracker.run_id == self:
+            self._tracker.finish(_status_of(exception))
+
+
+def _recording(
+    method: Callable[Concatenate[ExperimentTracker, P], None],
+) -> Callable[Concatenate[ExperimentTracker, P], None]:
+    """Make a logging method safe: it needs an open run, and then it never raises."""
+
+    @functools.wraps(method)
+    def safe(self: ExperimentTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.run_id is None:
+            raise TrackingError(f"{method.__name__}: no run is open. Call start_run() first.")
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
+            logger.warning("%s: not recorded, the training goes on: %r", method.__name__, error)
+
+    return safe
+
+
+class ExperimentTracker:
+    """Records runs: configuration, data, metrics, curves, trials, models and backtests.
+
+    Once a run is open, nothing here raises: what the store does not take is said once in a warning
+    and kept in `directory/spool` instead.
+
+    Parameters
+    ----------
+    project
+        The experiment (MLflow) or project (wandb) that runs belong to.
+    backend
+        `mlflow`, `wandb` (extra `wandb`; offline unless `WANDB_MODE` says otherwise) or `none`.
+    tracking_uri
+        Of MLflow; None means SQLite at `directory/mlflow.db`, the registry's own file.
+    directory
+        Where runs and artifacts are kept.
+
+    Raises
+    ------
+    ValueError
+        There is no such backend.
+    MissingExtraError
+        The backend's library is not installed.
+
+    Examples
+    --------
+    >>> tracker = ExperimentTracker(backend="none")
+    >>> with tracker.start_run(name="first", config={"seed": 1}):
+    ...     tracker.log_metrics({"f1": 0.61}, prefix="validation/")
+    """
+
+    def __init__(
+        self,
+        project: str = "freqtrade_mlpipe",
+        backend: BackendName = "mlflow",
+        *,
+        tracking_uri: str | None = None,
+        directory: Path | str = Path("user_data/mlpipe"),
+    ) -> None:
+        self.project = project
+        self.backend = backend
+        self.directory = Path(directory).absolute()
+        settings = BackendSettings(project, self.directory, tracking_uri)
+        self._channel = SafeChannel(open_backend(backend, settings), self.directory)
+        self._run_id: ActiveRun | None = None
+        self._params: dict[str, str] = {}
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the open run; None if there is none."""
+        return self._run_id
+
+    # --- a run's life --------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        name: str | None = None,
+        config: Any = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        data_hash: str | None = None,
+    ) -> ActiveRun:
+        """Open a run and return its id, which is also a context manager.
+
+        Package versions and the git revision of the working directory are recorded too.
+
+        Parameters
+        ----------
+        name
+            What people call it; the store invents one if None.
+        config
+            A mapping, dataclass or pydantic model: see `log_config`.
+        data_hash
+            Content hash of the candles trained on.
+
+        Raises
+        ------
+        TrackingError
+            A run is open already, or the store cannot be used as configured. A store that is merely
+            out of reach is only warned about.
+        """
+        if self._run_id is not None:
+            raise TrackingError(f"Run {self._run_id} is still open: finish() it first.")
+        revision = git_revision()
+        all_tags = {**(tags or {}), **({"mlflow.source.git.commit": revision} if revision else {})}
+        self._params = {}
+        self._run_id = ActiveRun(self._channel.start_run(name, all_tags))
+        self._run_id._tracker = self
+        versions = {f"version.{k}": v for k, v in package_versions().items()}
+        context = {"git_revision": revision, "data_hash": data_hash}
+        self.log_params({**versions, **{k: v for k, v in context.items() if v}})
+        if config is not None:
+            self.log_config(config)
+        return self._run_id
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run; without one, nothing happens."""
+        if self._run_id is None:
+            return
+        run_id, self._run_id = self._run_id, None
+        self._channel.finish_run(run_id, status)
+
+    # --- what a run holds ----------------------------------------------------------------------
+
+    @_recording
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record parameters; nested mappings become dotted names. A parameter cannot change.
+
+        Values too long for a table cell are cut there and kept whole in `params/<name>.txt`.
+        """
+        new = {}
+        for key, value in flatten(params).items():
+            if key not in self._params:
+                new[key] = value
+            elif self._params[key] != value:
+                logger.warning("Parameter %s stays %r: not %r.", key, self._params[key], value)
+        self._params |= new
+        shown = {k: v if len(v) <= _LONG_PARAM else f"{v[:_LONG_PARAM]}…" for k, v in new.items()}
+        self._log(Batch(params=shown))
+        for key in (k for k, v in new.items() if len(v) > _LONG_PARAM):
+            self._log_text(f"{_UNSAFE_IN_METRIC.sub('_', key)[:100]}.txt", new[key], "params")
+
+    @_recording
+    def log_config(self, config: Any) -> None:
+        """Record a configuration: each setting as a parameter, the whole as `config.json`.
+
+        Values that look like credentials are left out.
+        """
+        values = plain(config)
+        self.log_params(values if isinstance(values, Mapping) else {"config": values})
+        self._log_json("config.json", values)
+
+    @_recording
+    def log_metrics(
+        self, metrics: Mapping[str, Any], step: int | None = None, prefix: str = ""
+    ) -> None:
+        """Record numbers in one write; entries that are not numbers are left out.
+
+        Parameters
+        ----------
+        step
+            Position in a series (fold, trial); None for a value of the whole run.
+        prefix
+            Put before every name, for instance `oos/`.
+        """
+        self._log(Batch(metrics=_points(metrics, step, prefix)))
+
+    @_recording
+    def log_feature_importance(self, importance: Mapping[str, float] | pd.Series) -> None:
+        """Record importances by feature name as `feature_importance.csv`, largest first."""
+        series = pd.Series(dict(importance), dtype="float64", name="importance")
+        table = series.sort_values(ascending=False).rename_axis("feature").reset_index()
+        self._log_table("feature_importance.csv", table)
+
+    @_recording
+    def log_confusion_matrix(self, y_true: Any, y_pred: Any) -> None:
+        """Record counts by true and predicted class as `confusion_matrix.csv`; NaN left out."""
+        self._log_table("confusion_matrix.csv", charts.confusion_table(y_true, y_pred))
+
+    @_recording
+    def log_roc_curve(self, y_true: Any, y_proba: Any) -> None:
+        """Record `roc_curve.csv` and the metric `roc_auc`.
+
+        Parameters
+        ----------
+        y_true
+            Shape (n,), 1 and 0; rows with NaN are left out.
+        y_proba
+            Probability of class 1, shape (n,), or of both classes, shape (n, 2).
+        """
+        table, area = charts.roc_table(y_true, y_proba)
+        self._log(Batch(metrics=_points({"roc_auc": area}, None, "")))
+        self._log_table("roc_curve.csv", table)
+
+    @_recording
+    def log_trials(
+        self,
+        trials: Sequence[Mapping[str, Any]],
+        direction: Literal["maximize", "minimize"] = "maximize",
+    ) -> None:
+        """Record all trials of a search: `trials.csv`, and values and best so far as series.
+
+        Parameters
+        ----------
+        trials
+            One mapping a trial: number, value, state, seconds, params.
+        """
+        points: list[MetricPoint] = []
+        best: float | None = None
+        better = max if direction == "maximize" else min
+        for position, trial in enumerate(trials):
+            step = int(trial.get("number", position))
+            points += _points(numbers(trial) | {"number": None}, step, "trial/")
+            value = numbers(trial).get("value")
+            if value is not None and value == value:
+                best = value if best is None else better(best, value)
+                points += _points({"best_value": best}, step, "trial/")
+        self._log(Batch(metrics=points))
+        self._log_table("trials.csv", pd.DataFrame([flatten(trial) for trial in trials]))
+
+    @_recording
+    def log_backtest_results(self, results: Mapping[str, Any]) -> None:
+        """Record freqtrade's result: its numbers as `backtest/…`, all of it as JSON."""
+        self._log(Batch(metrics=_points(results, None, "backtest/")))
+        self._log_json("backtest_results.json", plain(results))
+
+    @_recording
+    def log_model(self, path: Path | str) -> None:
+        """Copy a bundle (a directory) or a model file to `model`, as it is: no flavor."""
+        self._log_files(_existing(path), "model")
+
+    @_recording
+    def log_artifact(self, path: Path | str, folder: str = "") -> None:
+        """Copy a file, or the content of a directory, into `folder` of the run."""
+        self._log_files(_existing(path), folder)
+
+    @_recording
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, which may change, unlike parameters."""
+        self._log(Batch(tags={str(key): str(value) for key, value in tags.items()}))
+
+    # --- reading back --------------------------------------------------------------------------
+
+    def compare_experiments(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Runs side by side, one row each.
+
+        Returns
+        -------
+        DataFrame
+            Index `run_id` in the order asked for; columns `name`, `status`, then `params.…` (text)
+            and `metrics.…` (float64), sorted; NaN where a run has no such entry.
+
+        Raises
+        ------
+        TrackingError
+            A run is unknown, or the backend keeps nothing that can be read back.
+        """
+        records = self._channel.backend.fetch_runs([str(run_id) for run_id in run_ids])
+        head = pd.DataFrame(
+            {"name": [r.name for r in records], "status": [r.status for r in records]}
+        )
+        params = pd.DataFrame([dict(r.params) for r in records], dtype="object")
+        metrics = pd.DataFrame([dict(r.metrics) for r in records], dtype="float64")
+        parts = [
+            head,
+            params.sort_index(axis=1).add_prefix("params."),
+            metrics.sort_index(axis=1).add_prefix("metrics."),
+        ]
+        index = pd.Index([r.run_id for r in records], name="run_id")
+        return pd.concat([part.set_axis(index, axis=0) for part in parts], axis=1)
+
+    # --- the way there ------------------------------------------------------------------------
+
+    def _log(self, batch: Batch) -> None:
+        self._channel.log_batch(str(self._run_id), batch)
+
+    def _log_files(self, source: Path, folder: str) -> None:
+        self._channel.log_files(str(self._run_id), source, folder)
+
+    def _log_text(self, name: str, text: str, folder: str = "") -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / name
+            path.write_text(text, encoding="utf-8")
+            self._log_files(path, folder)
+
+    def _log_json(self, name: str, value: Any) -> None:
+        self._log_text(name, json.dumps(value, indent=2, sort_keys=False))
+
+    def _log_table(self, name: str, table: pd.DataFrame) -> None:
+        self._log_text(name, table.to_csv(index=False))
+
+
+def _points(metrics: Mapping[str, Any], step: int | None, prefix: str) -> list[MetricPoint]:
+    now = int(time.time() * 1000)
+    return [
+        MetricPoint(_UNSAFE_IN_METRIC.sub("_", f"{prefix}{key}"), value, step, now)
+        for key, value in numbers(metrics).items()
+    ]
+
+
+def _existing(path: Path | str) -> Path:
+    found = Path(path)
+    if not found.exists():
+        raise FileNotFoundError(f"{found} does not exist.")
+    return found
+
+
+def _status_of(exception: BaseException | None) -> Status:
+    if exception is None or (isinstance(exception, SystemExit) and not exception.code):
+        return "FINISHED"
+    return "FAILED" if isinstance(exception, Exception | SystemExit) else "KILLED"
