@@ -183,14 +183,12 @@ class ServingConfig(Section):
     version: str | None = None
     """Pin a version (or "latest"); None: the production version."""
     on_missing: Literal["raise", "no_entries"] = "raise"
-    poll_seconds: float = Field(default=30.0, gt=0)
 
 
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
     model_name: str = Field(default="mlpipe_model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    scope: Scope = "pooled"
     features: FeatureConfig = FeatureConfig()
     labels: LabelConfig = LabelConfig()
     model: ModelConfig = ModelConfig()

@@ -1,0 +1,155 @@
+"""What every command starts from: freqtrade's configuration, our block of it, the strategy, the registry."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+    from freqtrade_mlpipe.registry import ModelRegistry
+
+_QUIET_LOGGERS = ("alembic", "mlflow", "optuna", "ccxt")
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prepared freqtrade configuration and the parsed `mlpipe` block."""
+
+    freqtrade: dict[str, Any]
+    mlpipe: MLPipeConfig
+
+    @property
+    def user_data(self) -> Path:
+        """freqtrade's user directory."""
+        return Path(self.freqtrade["user_data_dir"])
+
+    def registry(self) -> ModelRegistry:
+        """The model registry of the configuration."""
+        from freqtrade_mlpipe.registry import ModelRegistry
+
+        settings = self.mlpipe.registry
+        return ModelRegistry(tracking_uri=settings.tracking_uri, directory=settings.directory)
+
+
+def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Context:
+    """Read the configuration as freqtrade reads it, with the replay exchange known to it.
+
+    Raises
+    ------
+    ConfigError
+        For a missing configuration file or an invalid `mlpipe` block.
+    """
+    from freqtrade.configuration import setup_utils_configuration
+    from freqtrade.enums import RunMode
+    from freqtrade.loggers import setup_logging_pre
+
+    from freqtrade_mlpipe.replay import register
+
+    register()
+    setup_logging_pre()
+    logging.root.setLevel(_level(arguments.get("verbosity")))
+    arguments = {**arguments, "config": _config_files(arguments)}
+    mode = RunMode.BACKTEST if backtest else RunMode.UTIL_NO_EXCHANGE
+    config = setup_utils_configuration(arguments, mode)
+    _quieten(config, arguments.get("verbosity"))
+    overrides = _overrides(arguments)
+    if overrides:
+        block = config.setdefault("mlpipe", {})
+        for section, values in overrides.items():
+            _merge(block, section, values)
+    return Context(config, MLPipeConfig.from_freqtrade(config))
+
+
+def load_strategy(context: Context) -> MLPipeMixin:
+    """The configured strategy, loaded by freqtrade's resolver; its timeframe lands in the configuration.
+
+    Raises
+    ------
+    ConfigError
+        When no strategy is named, or it does not use `MLPipeMixin`.
+    """
+    from freqtrade.resolvers import StrategyResolver
+
+    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+
+    name = context.freqtrade.get("strategy")
+    if not name:
+        raise ConfigError(
+            'No strategy: pass --strategy MLStrategy or set "strategy" in config.json. '
+            "`freqtrade-mlpipe init` writes MLStrategy into a user directory."
+        )
+    strategy = StrategyResolver.load_strategy(context.freqtrade)
+    if not isinstance(strategy, MLPipeMixin):
+        raise ConfigError(
+            f"Strategy {name} is not ours: it must derive from MLPipeMixin, as in "
+            f"`class {name}(MLPipeMixin, IStrategy)`. `freqtrade-mlpipe init` writes an example."
+        )
+    return strategy
+
+
+def _config_files(arguments: dict[str, Any]) -> list[str]:
+    """As freqtrade: `--config`, else config.json in the user directory, else in the current one."""
+    given = arguments.get("config")
+    if given:
+        missing = [name for name in given if name != "-" and not Path(name).is_file()]
+        if missing:
+            raise ConfigError(f"No configuration file {', '.join(missing)}.")
+        return list(given)
+    places = [Path(arguments.get("user_data_dir") or "user_data") / "config.json", Path("config.json")]
+    for place in places:
+        if place.is_file():
+            return [str(place)]
+    raise ConfigError(
+        f"No configuration: looked for {places[0]} and {places[1]}. Pass -c config.json, or write one with "
+        "`freqtrade-mlpipe init`."
+    )
+
+
+def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Command-line options that stand for keys of the `mlpipe` block."""
+    model = {"model_type": arguments.get("model_type"), "n_trials": arguments.get("trials"),
+             "random_state": arguments.get("random_seed")}  # fmt: skip
+    gates = {
+        "min_metrics": dict(arguments.get("min_metric") or ()) or None,
+        "min_backtest_sharpe": arguments.get("min_backtest_sharpe"),
+        "min_backtest_trades": arguments.get("min_backtest_trades"),
+        "max_drawdown": arguments.get("max_drawdown"),
+    }
+    wanted: dict[str, Any] = {"model_name": arguments.get("model_name"), "model": model, "gates": gates}
+    return _given(wanted)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    cleaned = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in cleaned.items() if value is not None and value != {}}
+
+
+def _merge(block: dict[str, Any], key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        inner = block.setdefault(key, {})
+        for name, item in value.items():
+            _merge(inner, name, item)
+    else:
+        block[key] = value
+
+
+def _level(verbosity: int | None) -> int:
+    return logging.DEBUG if (verbosity or 0) > 1 else logging.INFO if verbosity else logging.WARNING
+
+
+def _quieten(config: dict[str, Any], verbosity: int | None) -> None:
+    """Our commands report by themselves; freqtrade's log lines appear with -v or in --logfile."""
+    if config.get("logfile"):
+        for handler in logging.root.handlers:
+            if not hasattr(handler, "baseFilename"):
+                handler.setLevel(_level(verbosity))
+    else:
+        logging.root.setLevel(_level(verbosity))
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(max(_level(verbosity), logging.WARNING))

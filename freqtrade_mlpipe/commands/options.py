@@ -1,0 +1,122 @@
+"""Argument tables: freqtrade's own options by their names, and ours in the same form."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from copy import deepcopy
+from typing import Any
+
+from freqtrade.commands.cli_options import AVAILABLE_CLI_OPTIONS, Arg
+
+from freqtrade_mlpipe.config import ModelConfig
+
+
+def metric_minimum(text: str) -> tuple[str, float]:
+    """Parse ``name=value``.
+
+    Examples
+    --------
+    >>> metric_minimum("f1=0.6")
+    ('f1', 0.6)
+    """
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise ArgumentTypeError(f"expected NAME=NUMBER such as f1=0.6, found '{text}'") from None
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number such as 0.2, found '{text}'") from None
+    if not 0 < value <= 1:
+        raise ArgumentTypeError(f"expected a fraction above 0 and at most 1, found '{text}'")
+    return value
+
+
+def _at_least(minimum: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ArgumentTypeError(f"expected a whole number, found '{text}'") from None
+        if value < minimum:
+            raise ArgumentTypeError(f"expected at least {minimum}, found {value}")
+        return value
+
+    return parse
+
+
+def _signal(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number such as 1 or 0, found '{text}'") from None
+    if not 0 <= value <= 10:
+        raise ArgumentTypeError(f"expected 0 (no signal) to 10, found '{text}'")
+    return value
+
+
+OPTIONS: dict[str, Arg] = {
+    "model_name": Arg(
+        "--model-name", metavar="NAME", help="Model name (default: mlpipe.model_name of the configuration)."
+    ),
+    "model_version": Arg(
+        "--model-version", metavar="N", help="Version number, or `latest` (default: latest)."
+    ),
+    "rollback_version": Arg(
+        "--model-version", metavar="N", help="Version to go back to (default: the one before the current)."
+    ),
+    "model_type": Arg(
+        "--model-type", choices=["random_forest", "xgboost", "lightgbm"], help="Estimator."
+    ),
+    "trials": Arg(
+        "--trials", type=_at_least(1), metavar="N", help="Optuna trials."
+    ),
+    "random_seed": Arg(
+        "--random-state", type=_at_least(0), metavar="N", help="Seed of every random choice."
+    ),
+    "notes": Arg("--notes", metavar="TEXT", default="", help="Kept in the history."),
+    "force_reason": Arg(
+        "--force-reason", metavar="TEXT",
+        help="Promote without a passed validation; the reason is recorded for good.",
+    ),
+    "min_metric": Arg(
+        "--min-metric", type=metric_minimum, action="append", metavar="NAME=VALUE",
+        help="Least value of an out-of-sample metric, such as f1=0.6. May be repeated.",
+    ),
+    "min_backtest_sharpe": Arg(
+        "--min-backtest-sharpe", type=float, metavar="X", help="Least Sharpe ratio on the final window."
+    ),
+    "min_backtest_trades": Arg(
+        "--min-backtest-trades", type=_at_least(1), metavar="N", help="Fewest trades on the final window."
+    ),
+    "max_drawdown": Arg(
+        "--max-drawdown", type=_fraction, metavar="F", help="Largest drawdown on the final window, a fraction."
+    ),
+    "all_models": Arg("--model-name", metavar="NAME", help="Only this model (default: all)."),
+    "print_json": Arg("--json", action="store_true", help="Print JSON instead of a table."),
+    "quick_userdir": Arg(
+        "--userdir", dest="user_data_dir", metavar="DIR",
+        help="Folder to work in (default: a new `mlpipe-quickstart` below the current one).",
+    ),
+    "quick_signal": Arg(
+        "--signal", type=_signal, default=1.0, metavar="X",
+        help="Strength of the predictability planted in the synthetic market; 0: none (default: 1).",
+    ),
+    "quick_seed": Arg(
+        "--seed", type=_at_least(0), default=ModelConfig().random_state, metavar="N",
+        help="Draws another synthetic market (default: %(default)s).",
+    ),
+}  # fmt: skip
+
+
+def add_options(parser: ArgumentParser, names: tuple[str, ...]) -> None:
+    """Add the named options: ours where we define the name, otherwise freqtrade's."""
+    for name in names:
+        option = OPTIONS.get(name) or AVAILABLE_CLI_OPTIONS[name]
+        settings = deepcopy(option.kwargs)
+        destination = settings.pop("dest", name)
+        parser.add_argument(*option.cli, dest=destination, **settings)

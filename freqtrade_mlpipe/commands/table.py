@@ -1,0 +1,91 @@
+"""One row a command. Nothing heavy is imported here: the console's help reads only this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COMMON = ("verbosity", "logfile", "config", "datadir", "user_data_dir")
+STRATEGY = ("strategy", "strategy_path", "recursive_strategy_search")
+DATA = ("timeframe", "timerange", "pairs", "dataformat_ohlcv")
+MODEL = ("model_name",)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its name, one line of help, the function that runs it, and the names of its options."""
+
+    name: str
+    help: str
+    start: str
+    options: tuple[str, ...] = ()
+    epilog: str = ""
+    passthrough: bool = False
+    """The function takes the remaining words as they are."""
+
+
+COMMANDS = (
+    Command(
+        "quickstart",
+        "The main job on candles made on the spot: train, validate, promote, backtest. No network, no account.",
+        "freqtrade_mlpipe.commands.quickstart:start_quickstart",
+        ("quick_userdir", "quick_signal", "quick_seed", "datadir", "pairs", "timerange", "timeframe", "verbosity"),
+        epilog="Exit code 0: promoted; 3: the gates refused the model, which is what a market without signal deserves.",
+    ),
+    Command(
+        "init",
+        "Write the strategy and a configuration into a freqtrade user directory.",
+        "freqtrade_mlpipe.commands.setup:start_init",
+        ("user_data_dir", "verbosity"),
+    ),
+    Command(
+        "train",
+        "Train, track and register a new version from downloaded candles.",
+        "freqtrade_mlpipe.commands.lifecycle:start_train",
+        (*COMMON, *STRATEGY, *DATA, *MODEL, "model_type", "trials", "random_seed"),
+    ),
+    Command(
+        "validate",
+        "Run the gates on a version, freqtrade's own backtest on the untouched final window among them.",
+        "freqtrade_mlpipe.commands.lifecycle:start_validate",
+        (*COMMON, *STRATEGY, *MODEL, "model_version", "min_metric", "min_backtest_sharpe", "min_backtest_trades",
+         "max_drawdown", "print_json"),
+        epilog="Exit code 0: passed; 3: refused.",
+    ),
+    Command(
+        "promote",
+        "Put a validated version into production.",
+        "freqtrade_mlpipe.commands.lifecycle:start_promote",
+        (*COMMON, *MODEL, "model_version", "notes", "force_reason"),
+        epilog="Exit code 3: the version has no passed, unexpired validation report.",
+    ),
+    Command(
+        "rollback",
+        "Put the previous production version, or a named one, back into production.",
+        "freqtrade_mlpipe.commands.lifecycle:start_rollback",
+        (*COMMON, *MODEL, "rollback_version", "notes"),
+    ),
+    Command(
+        "list-models",
+        "List models and their versions.",
+        "freqtrade_mlpipe.commands.listing:start_list_models",
+        (*COMMON, "all_models", "print_json"),
+    ),
+    Command(
+        "show-model",
+        "Show one version: status, metrics, gates, spans.",
+        "freqtrade_mlpipe.commands.listing:start_show_model",
+        (*COMMON, *MODEL, "model_version", "print_json"),
+    ),
+    Command(
+        "history",
+        "Show every promotion and rollback of a model.",
+        "freqtrade_mlpipe.commands.listing:start_history",
+        (*COMMON, *MODEL, "print_json"),
+    ),
+    Command(
+        "freqtrade",
+        "Run any freqtrade command with the offline `replay` exchange known to it.",
+        "freqtrade_mlpipe.replay.run:main",
+        passthrough=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,207 @@
+"""The `IStrategy` mixin: predicts with the production model, honestly in backtests, never in the way of a bot."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES
+from freqtrade.exceptions import OperationalException
+from freqtrade.exchange import timeframe_to_seconds
+
+from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError
+from freqtrade_mlpipe.features import FeatureEngineer
+from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
+
+logger = logging.getLogger(__name__)
+
+USER_FEATURE_PREFIX = "%-"
+
+
+class ServingError(OperationalException, ValueError):
+    """No model can be served.
+
+    It is also a `ValueError` because freqtrade's wrapper around `bot_start` logs those as one line, without a traceback.
+    """
+
+
+class MLPipeMixin:
+    """Adds a registered model's predictions to a strategy: ``class MyStrategy(MLPipeMixin, IStrategy)``.
+
+    `populate_indicators` adds these columns; a strategy that overrides it calls `mlpipe_predict` itself.
+
+    - ``mlpipe_proba``: calibrated probability that the label is 1; NaN where there is no prediction.
+    - ``mlpipe_edge``: that probability minus the entry threshold the model chose when it was trained.
+    - ``mlpipe_signal``: 1 enter, -1 exit, 0 neither, by the model's thresholds.
+    - ``mlpipe_do_predict``: 1 usable; 0 not predictable (warm-up, NaN inputs, no model); -1 masked, because every
+      member of the model has seen the candle in training.
+    - ``mlpipe_version``: the registered version that spoke.
+
+    In a backtest each candle is predicted by the walk-forward member that was trained strictly before it.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        try:
+            self.mlpipe = MLPipeConfig.from_freqtrade(config)
+        except MLPipeError as error:
+            raise OperationalException(str(error)) from error
+        self._mlpipe_engineer = FeatureEngineer(self.mlpipe.features)
+        self._mlpipe_served: Served | None = None
+        self._mlpipe_warned: set[str] = set()
+        self.startup_candle_count: int = max(
+            self.startup_candle_count, self._mlpipe_engineer.startup_candles
+        )
+        if config.get("runmode") in OPTIMIZE_MODES:
+            self._pin_version(config)
+
+    def _pin_version(self, config: dict[str, Any]) -> None:
+        """Fix the version for the whole run, and in freqtrade's backtest cache key: another model, another result."""
+        try:
+            resolved = resolve_served(self.mlpipe)
+        except MLPipeError:
+            return  # bot_start raises it, or serves no entries
+        config["mlpipe_digest"] = resolved.digest
+        serving = self.mlpipe.serving.model_copy(update={"version": resolved.version})
+        self.mlpipe = self.mlpipe.model_copy(update={"serving": serving})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hyperopt sends the strategy to its workers; they load the model from the cache themselves."""
+        return {**self.__dict__, "_mlpipe_served": None}
+
+    def bot_start(self, **kwargs: Any) -> None:
+        """Resolve, verify, load and self-test the model.
+
+        Raises
+        ------
+        ServingError
+            When there is no usable model and `serving.on_missing` is "raise".
+        """
+        super().bot_start(**kwargs)  # type: ignore[misc]
+        self._mlpipe_served = None
+        try:
+            self._mlpipe_served = self._load()
+        except RegistryError as error:
+            if self.mlpipe.serving.on_missing == "raise":
+                raise ServingError(str(error)) from error
+            logger.warning("No entries will be made: %s", error)
+        except MLPipeError as error:
+            raise ServingError(str(error)) from error
+
+    def _load(self) -> Served:
+        served = load_served(resolve_served(self.mlpipe), self.timeframe)  # type: ignore[attr-defined]
+        served.bundle.self_test(
+            lambda candles, pair: self.mlpipe_compute(candles, {"pair": pair}, served.engineer)
+        )
+        needed = served.engineer.startup_candles
+        if needed > self.startup_candle_count:
+            self._warn_once(
+                f"{served.resolved.name} version {served.resolved.version} needs {needed} startup candles, the strategy "
+                f"has {self.startup_candle_count}: copy the model's `features` into the mlpipe block of config.json."
+            )
+        logger.info(
+            "Serving %s version %s, trained on candles before %s.",
+            served.resolved.name, served.resolved.version, served.bundle.members[-1].train_end,
+        )  # fmt: skip
+        return served
+
+    def mlpipe_features(
+        self, dataframe: pd.DataFrame, metadata: dict[str, Any]
+    ) -> pd.DataFrame:
+        """Add causal features of your own in columns that start with ``%-``; override it, the default adds none.
+
+        The same method runs in training and in the bot. A row may use candles up to itself only.
+        """
+        return dataframe
+
+    def mlpipe_compute(
+        self,
+        dataframe: pd.DataFrame,
+        metadata: dict[str, Any],
+        engineer: FeatureEngineer | None = None,
+    ) -> pd.DataFrame:
+        """Features of every candle: the catalogue's and `mlpipe_features`', float32, NaN during warm-up.
+
+        Raises
+        ------
+        DataError
+            When the candles are unusable or fewer than the warm-up.
+        """
+        engineer = engineer or self._mlpipe_engineer
+        features = engineer.transform(dataframe)
+        own = self.mlpipe_features(dataframe.copy(), metadata)
+        columns = [name for name in own.columns if str(name).startswith(USER_FEATURE_PREFIX)]
+        if not columns:
+            return features
+        extra = own[columns].astype("float32")
+        extra = extra.where(extra.abs() != float("inf"))
+        return pd.concat([features, extra.set_axis(features.index)], axis=1)
+
+    def populate_indicators(
+        self, dataframe: pd.DataFrame, metadata: dict[str, Any]
+    ) -> pd.DataFrame:
+        """Add the prediction columns."""
+        return self.mlpipe_predict(dataframe, metadata)
+
+    def mlpipe_predict(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
+        """Return the candles with the prediction columns added.
+
+        A trading bot never sees an exception from here: rows that cannot be predicted get ``mlpipe_do_predict`` 0.
+        """
+        dataframe["mlpipe_proba"] = float("nan")
+        dataframe["mlpipe_edge"] = float("nan")
+        dataframe["mlpipe_signal"] = 0
+        dataframe["mlpipe_do_predict"] = 0
+        dataframe["mlpipe_version"] = ""
+        try:
+            served = self._mlpipe_served or self._reload()
+            if served is None:
+                return dataframe
+            if len(dataframe) <= served.engineer.startup_candles:
+                self._warn_once(
+                    f"{metadata['pair']}: {len(dataframe)} candles are fewer than the "
+                    f"{served.engineer.startup_candles} that the features need; no predictions."
+                )
+                return dataframe
+            features = self.mlpipe_compute(dataframe, metadata, served.engineer)
+            prediction = served.bundle.predict(features, pd.DatetimeIndex(dataframe["date"]))
+        except Exception as error:
+            if self.config.get("runmode") not in TRADE_MODES:  # type: ignore[attr-defined]
+                raise
+            self._warn_once(f"{metadata['pair']}: no predictions, {type(error).__name__}: {error}")
+            return dataframe
+        dataframe["mlpipe_proba"] = prediction.proba
+        dataframe["mlpipe_edge"] = prediction.edge
+        dataframe["mlpipe_signal"] = prediction.signal
+        dataframe["mlpipe_do_predict"] = prediction.do_predict
+        dataframe["mlpipe_version"] = served.resolved.version
+        return dataframe
+
+    def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
+        """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""
+        if self._mlpipe_served is None:
+            return False
+        horizon = self._mlpipe_served.bundle.manifest.label_config.horizon_candles
+        held = (current_time - open_date).total_seconds()
+        return held >= horizon * timeframe_to_seconds(self.timeframe)  # type: ignore[attr-defined]
+
+    def _reload(self) -> Served | None:
+        """A strategy that was sent to another process loads its pinned version again."""
+        if self.config.get("runmode") not in OPTIMIZE_MODES:  # type: ignore[attr-defined]
+            return None
+        try:
+            self._mlpipe_served = self._load()
+        except BundleError:
+            raise
+        except RegistryError:
+            if self.mlpipe.serving.on_missing == "raise":
+                raise
+        return self._mlpipe_served
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._mlpipe_warned:
+            self._mlpipe_warned.add(message)
+            logger.warning(message)
