@@ -1,0 +1,48 @@
+"""Scores, baselines, bootstrap inference, Sharpe statistics and net-of-fee trading measures."""
+
+from freqtrade_mlpipe.metrics.baselines import baseline_log_losses, last_known_outcome
+from freqtrade_mlpipe.metrics.bootstrap import (
+    automatic_block_length,
+    block_bootstrap_interval,
+    block_bootstrap_p_value,
+)
+from freqtrade_mlpipe.metrics.overfitting import probability_of_backtest_overfitting
+from freqtrade_mlpipe.metrics.scores import (
+    classification_scores,
+    expected_calibration_error,
+    log_losses,
+    roc_auc,
+)
+from freqtrade_mlpipe.metrics.sharpe import (
+    ReturnMoments,
+    deflated_sharpe_ratio,
+    expected_maximum_sharpe,
+    probabilistic_sharpe_ratio,
+    return_moments,
+    sharpe_ratio,
+)
+from freqtrade_mlpipe.metrics.thresholds import ThresholdChoice, choose_threshold
+from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns
+
+__all__ = [
+    "ReturnMoments",
+    "ThresholdChoice",
+    "automatic_block_length",
+    "baseline_log_losses",
+    "block_bootstrap_interval",
+    "block_bootstrap_p_value",
+    "choose_threshold",
+    "classification_scores",
+    "deflated_sharpe_ratio",
+    "expected_calibration_error",
+    "expected_maximum_sharpe",
+    "expected_profit",
+    "last_known_outcome",
+    "log_losses",
+    "probabilistic_sharpe_ratio",
+    "probability_of_backtest_overfitting",
+    "return_moments",
+    "roc_auc",
+    "sharpe_ratio",
+    "strategy_returns",
+]
