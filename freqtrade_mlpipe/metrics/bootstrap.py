@@ -138,7 +138,7 @@ def automatic_block_length(values: ArrayLike) -> float:
     """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
-    longest = max(1.0, min(3.0 * np.sqrt(n), n / 3.0))
+    longest = float(max(1.0, min(3.0 * np.sqrt(n), n / 3.0)))
     x = x - x.mean()
     if n < 10 or not x.any():
         return 1.0
@@ -160,7 +160,7 @@ def automatic_block_length(values: ArrayLike) -> float:
     slope = float((window * np.abs(lags) * covariance[np.abs(lags)]).sum())
     if spectrum <= 0:
         return longest
-    return float(np.clip((slope / spectrum) ** (2.0 / 3.0) * n ** (1.0 / 3.0), 1.0, longest))
+    return float(np.clip(np.cbrt(n * (slope / spectrum) ** 2), 1.0, longest))
 
 
 def _by_date(values: Floats, dates: pd.DatetimeIndex | None) -> tuple[Floats, Floats]:
@@ -168,12 +168,12 @@ def _by_date(values: Floats, dates: pd.DatetimeIndex | None) -> tuple[Floats, Fl
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError("Losses must be of shape (n,) and finite.")
     if dates is None:
-        total, count = values, np.ones(len(values))
+        total, count = values, np.ones(len(values), dtype=np.float64)
     else:
         codes, n_dates = _date_codes(dates)
         if len(codes) != len(values):
             raise ValueError(f"Found {len(values)} losses for {len(codes)} dates.")
-        total = np.bincount(codes, weights=values, minlength=n_dates)
+        total = np.bincount(codes, weights=values, minlength=n_dates).astype(np.float64)
         count = np.bincount(codes, minlength=n_dates).astype(np.float64)
     if len(total) < 2:
         raise ValueError(f"A bootstrap needs at least two dates, found {len(total)}.")
@@ -220,4 +220,4 @@ def _blocks(
 def _ranges(starts: Ints, lengths: Ints) -> Ints:
     """The integers start … start + length - 1 of each pair, one after the other."""
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+    return np.asarray(np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths))

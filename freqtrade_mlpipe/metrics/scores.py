@@ -1,4 +1,4 @@
-"""Scores of class-1 probabilities, in plain numpy: they run in each trial and fold of the tuning."""
+"""Scores of class-1 probabilities, in plain numpy: tuning calls them in each trial and fold."""
 
 from __future__ import annotations
 

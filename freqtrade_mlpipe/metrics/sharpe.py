@@ -116,7 +116,7 @@ def probabilistic_sharpe_ratio(
         raise ValueError(f"n_obs must be at least 2, found {n_obs}.")
     if kurtosis < 1.0 + skew**2 - 1e-9 * max(1.0, kurtosis):
         raise ValueError(
-            f"No distribution has skew {skew} and raw kurtosis {kurtosis}; is it the excess kurtosis?"
+            f"No distribution has skew {skew} and raw kurtosis {kurtosis}; was it excess kurtosis?"
         )
     variance = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
     if variance <= 0:
@@ -160,7 +160,7 @@ def deflated_sharpe_ratio(
     n_trials: int,
     var_trial_sharpes: float,
 ) -> float:
-    """Probability that the true Sharpe ratio exceeds what the best of `n_trials` would show by luck.
+    """Probability that the true Sharpe ratio exceeds what the best trial would show by luck.
 
     Parameters
     ----------

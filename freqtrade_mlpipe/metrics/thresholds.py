@@ -89,7 +89,8 @@ def choose_threshold(
     usable = np.isfinite(p) & np.isfinite(net)
     if not usable.any():
         raise TrainingError(
-            "No row has both a probability and a return to choose thresholds from. Use more candles."
+            "No row has both a probability and a return to choose thresholds from. "
+            "Use more candles."
         )
     p, net = p[usable], net[usable]
     limits = _Limits(
