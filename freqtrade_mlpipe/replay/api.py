@@ -1,44 +1,30 @@
-"""The exchange's public REST API, Binance's shape: a path and its parameters in, JSON out. No transport, no state of its own."""
+"""The exchange's public REST API in Binance's shape: a path and its parameters in, JSON out.
 
-import re
+No transport here: the in-process ccxt class and a server answer from the same `ReplayApi`.
+"""
+
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from freqtrade.exchange import timeframe_to_msecs
 
 from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.replay import wire
 from freqtrade_mlpipe.replay.candles import Candles, CandleStore
 from freqtrade_mlpipe.replay.markets import Market, find_markets
 
 SPOT = "/api/v3"
 FUTURES = "/fapi/v1"
 INTERVALS = frozenset(
-    [
-        "1s",
-        "1m",
-        "3m",
-        "5m",
-        "15m",
-        "30m",
-        "1h",
-        "2h",
-        "4h",
-        "6h",
-        "8h",
-        "12h",
-        "1d",
-        "3d",
-        "1w",
-        "1M",
-    ]
+    {"1s", "1m", "3m", "5m", "15m", "30m"}
+    | {"1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"}
 )
-# Binance gives every perpetual this delivery date.
-_NEVER_MS = 4_133_404_800_000
+_HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
-_KLINE_PATHS = {
+_KLINES = {
     f"{SPOT}/klines": "spot",
     f"{FUTURES}/klines": "futures",
     f"{FUTURES}/markPriceKlines": "mark",
@@ -73,9 +59,9 @@ class ReplayApi:
     store : CandleStore
         Where the candles are.
     pairs : iterable of str
-        Pairs that shall be markets although nothing is recorded for them (a configuration's whitelist).
+        Pairs that shall be markets although nothing is recorded for them (a whitelist).
     clock : callable
-        Returns the current time in milliseconds, UTC. Only ``time`` and ``serverTime`` use it.
+        Returns the current time in milliseconds, UTC. Only ``serverTime`` uses it.
     """
 
     def __init__(
@@ -84,19 +70,20 @@ class ReplayApi:
         self.store = store
         self._pairs = tuple(pairs)
         self._clock = clock
-        self._routes: dict[str, Callable[[str, Mapping[str, str]], Any]] = {
+        answers: dict[str, Callable[[str, Mapping[str, str]], Any]] = {
+            "ping": lambda _path, _params: {},
+            "time": lambda _path, _params: {"serverTime": self._clock()},
+            "exchangeInfo": self._exchange_info,
+            "ticker/24hr": self._tickers,
+            "ticker/bookTicker": self._book_tickers,
+        }
+        self._routes = {
             f"{prefix}/{name}": answer
             for prefix in (SPOT, FUTURES)
-            for name, answer in {
-                "ping": lambda _path, _params: {},
-                "time": lambda _path, _params: {"serverTime": self._clock()},
-                "exchangeInfo": self._exchange_info,
-                "ticker/24hr": self._ticker_24hr,
-                "ticker/bookTicker": self._book_ticker,
-            }.items()
+            for name, answer in answers.items()
         }
-        self._routes |= dict.fromkeys(_KLINE_PATHS, self._klines)
-        self._routes[f"{FUTURES}/fundingRate"] = self._funding_rate
+        self._routes |= dict.fromkeys(_KLINES, self._klines)
+        self._routes[f"{FUTURES}/fundingRate"] = self._funding_rates
 
     def get(self, path: str, params: Mapping[str, str]) -> Any:
         """Return the decoded JSON body for a GET request.
@@ -115,9 +102,7 @@ class ReplayApi:
         """
         route = self._routes.get(path)
         if route is None:
-            raise ApiError(
-                404, -5000, f"The replay exchange doesn't serve {path}: it replays candles only."
-            )
+            raise ApiError(404, -5000, f"{path} isn't served: the exchange replays candles only.")
         try:
             return route(path, params)
         except DataError as error:
@@ -139,201 +124,106 @@ class ReplayApi:
     def _by_id(self) -> dict[tuple[str, str], Market]:
         return {(market.candle_type, market.id): market for market in self.markets}
 
-    def _of(self, path: str) -> list[Market]:
-        kind = "spot" if path.startswith(SPOT) else "futures"
-        return [market for market in self.markets if market.candle_type == kind]
-
     def _market(self, path: str, params: Mapping[str, str], name: str = "symbol") -> Market:
-        kind = "spot" if path.startswith(SPOT) else "futures"
         try:
-            return self._by_id[kind, params[name]]
+            return self._by_id[_price_type(path), params[name]]
         except KeyError:
-            raise ApiError(400, -1121, f"Invalid symbol: {params.get(name)}.") from None
+            raise ApiError(400, -1121, f"Invalid {name}: {params.get(name)!r}.") from None
+
+    def _asked_for(self, path: str, params: Mapping[str, str]) -> list[Market]:
+        if "symbol" in params:
+            return [self._market(path, params)]
+        if "symbols" not in params:
+            return [m for m in self.markets if m.candle_type == _price_type(path)]
+        try:
+            names = [str(name) for name in json.loads(params["symbols"])]
+        except (ValueError, TypeError):
+            raise ApiError(400, -1100, "symbols must be a JSON list of symbols.") from None
+        return [self._market(path, {"symbol": name}) for name in names]
 
     def _exchange_info(self, path: str, params: Mapping[str, str]) -> dict[str, Any]:
-        describe = _spot_symbol if path.startswith(SPOT) else _futures_symbol
         return {
             "timezone": "UTC",
             "serverTime": self._clock(),
             "rateLimits": [],
             "exchangeFilters": [],
-            "symbols": [describe(market) for market in self._of(path)],
+            "symbols": [wire.symbol(market) for market in self._asked_for(path, params)],
         }
 
     def _klines(self, path: str, params: Mapping[str, str]) -> list[list[Any]]:
-        kind = _KLINE_PATHS[path]
+        kind = _KLINES[path]
         market = self._market(path, params, "pair" if kind == "index" else "symbol")
         interval = params.get("interval", "")
         if interval not in INTERVALS:
             raise ApiError(400, -1120, f"Invalid interval: {interval!r}.")
-        candles = self.store.read(market.pair, interval, kind).window(
-            _integer(params, "startTime"), _integer(params, "endTime"), _limit(params, 500, 1500)
+        candles = self.store.read(market.pair, interval, kind)
+        highest = 1000 if kind == "spot" else 1500
+        return wire.klines(
+            _window(candles, params, default=500, highest=highest), timeframe_to_msecs(interval)
         )
-        length = timeframe_to_msecs(interval)
-        return [
-            [
-                opened,
-                *map(decimal_text, row),
-                opened + length - 1,
-                decimal_text(row[3] * row[4]),
-                0,
-                "0",
-                "0",
-                "0",
-            ]
-            for opened, row in zip(candles.open_ms.tolist(), candles.values.tolist(), strict=True)
-        ]
 
-    def _funding_rate(self, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _funding_rates(self, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
         market = self._market(path, params)
-        recorded = self.store.timeframes(market.pair, "funding_rate")
-        rates = self.store.read(
-            market.pair, recorded[0] if recorded else "1h", "funding_rate"
-        ).window(
-            _integer(params, "startTime"), _integer(params, "endTime"), _limit(params, 100, 1000)
-        )
+        # The timeframe in the file's name is freqtrade's fetching interval, not the rates'.
+        recorded = self.store.timeframes(market.pair, "funding_rate") or ["1h"]
+        rates = self.store.read(market.pair, recorded[0], "funding_rate")
+        rates = _window(rates, params, default=100, highest=1000)
         return [
-            {"symbol": market.id, "fundingTime": at, "fundingRate": decimal_text(rate)}
+            {"symbol": market.id, "fundingTime": at, "fundingRate": wire.decimal_text(rate)}
             for at, (rate,) in zip(rates.open_ms.tolist(), rates.values.tolist(), strict=True)
         ]
 
-    def _asked_for(self, path: str, params: Mapping[str, str]) -> list[Market]:
-        if "symbol" in params:
-            return [self._market(path, params)]
-        if "symbols" in params:
-            names = re.findall(r'"([^"]+)"', params["symbols"])
-            return [self._market(path, {"symbol": name}) for name in names]
-        return self._of(path)
-
     def _last_day(self, market: Market) -> tuple[Candles, int] | None:
-        """Return the last recorded 24 hours and the length of a candle in ms; None for a pair without candles."""
+        """Return the last recorded 24 hours and a candle's length in ms; None without candles."""
         recorded = self.store.timeframes(market.pair, market.candle_type)
         if not recorded:
             return None
-        hourly = [timeframe for timeframe in recorded if timeframe_to_msecs(timeframe) <= 3_600_000]
-        timeframe = hourly[-1] if hourly else recorded[0]
+        up_to_hourly = [name for name in recorded if timeframe_to_msecs(name) <= _HOUR_MS]
+        timeframe = (up_to_hourly or recorded[:1])[-1]
         candles = self.store.read(market.pair, timeframe, market.candle_type)
+        length = timeframe_to_msecs(timeframe)
         if len(candles) == 0:
             return None
-        length = timeframe_to_msecs(timeframe)
-        return candles.window(
-            int(candles.open_ms[-1]) + length - max(_DAY_MS, length), None
-        ), length
+        end = int(candles.open_ms[-1]) + length
+        return candles.window(end - max(_DAY_MS, length), None), length
 
-    def _ticker_24hr(self, path: str, params: Mapping[str, str]) -> Any:
-        found = [self._ticker(market) for market in self._asked_for(path, params)]
-        answer = [ticker for ticker in found if ticker is not None]
-        return answer[0] if "symbol" in params and answer else answer
+    def _tickers(self, path: str, params: Mapping[str, str]) -> Any:
+        days = {market: self._last_day(market) for market in self._asked_for(path, params)}
+        return _one_or_all(
+            params, [wire.ticker(market, *day) for market, day in days.items() if day is not None]
+        )
 
-    def _ticker(self, market: Market) -> dict[str, Any] | None:
-        day = self._last_day(market)
-        if day is None:
-            return None
-        candles, length = day
-        opened, high, low, close, volume = candles.values.T
-        change = close[-1] - opened[0]
-        quote_volume = float(np.sum(close * volume))
-        ticker = {
-            "symbol": market.id,
-            "priceChange": decimal_text(change),
-            "priceChangePercent": decimal_text(round(100 * change / opened[0], 3)),
-            "weightedAvgPrice": decimal_text(
-                quote_volume / volume.sum() if volume.sum() > 0 else close[-1]
-            ),
-            "lastPrice": decimal_text(close[-1]),
-            "openPrice": decimal_text(opened[0]),
-            "highPrice": decimal_text(high.max()),
-            "lowPrice": decimal_text(low.min()),
-            "volume": decimal_text(volume.sum()),
-            "quoteVolume": decimal_text(quote_volume),
-            "openTime": int(candles.open_ms[0]),
-            "closeTime": int(candles.open_ms[-1]) + length - 1,
-        }
-        return ticker if market.settle else ticker | _quotes(market, close[-1])
-
-    def _book_ticker(self, path: str, params: Mapping[str, str]) -> Any:
-        answer = []
-        for market in self._asked_for(path, params):
-            day = self._last_day(market)
-            if day is not None:
-                answer.append({"symbol": market.id} | _quotes(market, day[0].values[-1, 3]))
-        return answer[0] if "symbol" in params and answer else answer
+    def _book_tickers(self, path: str, params: Mapping[str, str]) -> Any:
+        days = {market: self._last_day(market) for market in self._asked_for(path, params)}
+        return _one_or_all(
+            params,
+            [
+                wire.quotes(market, day[0].values[-1, 3])
+                for market, day in days.items()
+                if day is not None
+            ],
+        )
 
 
-def _quotes(market: Market, close: float) -> dict[str, str]:
-    """Return bid and ask one tick apart around the last close: candles hold no quotes."""
-    ask = close + float(market.tick_size)
-    return {
-        "bidPrice": decimal_text(close),
-        "askPrice": decimal_text(round(ask, 12)),
-        "bidQty": "1",
-        "askQty": "1",
-    }
+def _price_type(path: str) -> str:
+    return "spot" if path.startswith(SPOT) else "futures"
 
 
-def _spot_symbol(market: Market) -> dict[str, Any]:
-    return {
-        "symbol": market.id,
-        "status": "TRADING",
-        "baseAsset": market.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": market.quote,
-        "quotePrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"],
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "permissions": ["SPOT"],
-        "filters": [
-            *_filters(market),
-            {"filterType": "NOTIONAL", "minNotional": f"{market.min_notional:f}"},
-        ],
-    }
+def _one_or_all(params: Mapping[str, str], found: list[dict[str, Any]]) -> Any:
+    if "symbol" not in params:
+        return found
+    if not found:
+        raise ApiError(400, -1121, f"No candles are recorded for {params['symbol']}.")
+    return found[0]
 
 
-def _futures_symbol(market: Market) -> dict[str, Any]:
-    return {
-        "symbol": market.id,
-        "pair": market.id,
-        "contractType": "PERPETUAL",
-        "deliveryDate": _NEVER_MS,
-        "status": "TRADING",
-        "baseAsset": market.base,
-        "quoteAsset": market.quote,
-        "marginAsset": market.settle,
-        "baseAssetPrecision": 8,
-        "quotePrecision": 8,
-        "orderTypes": [
-            "LIMIT",
-            "MARKET",
-            "STOP",
-            "STOP_MARKET",
-            "TAKE_PROFIT",
-            "TAKE_PROFIT_MARKET",
-        ],
-        "filters": [
-            *_filters(market),
-            {"filterType": "MIN_NOTIONAL", "notional": f"{market.min_notional:f}"},
-        ],
-    }
-
-
-def _filters(market: Market) -> list[dict[str, str]]:
-    tick, step = f"{market.tick_size:f}", f"{market.step_size:f}"
-    return [
-        {
-            "filterType": "PRICE_FILTER",
-            "minPrice": tick,
-            "maxPrice": "1000000000",
-            "tickSize": tick,
-        },
-        {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "1000000000000", "stepSize": step},
-    ]
-
-
-def decimal_text(value: float) -> str:
-    """Return the shortest decimal text that reads back as `value`, never in exponent form."""
-    text = repr(float(value))
-    return np.format_float_positional(value, trim="-") if "e" in text else text
+def _window(candles: Candles, params: Mapping[str, str], *, default: int, highest: int) -> Candles:
+    limit = _integer(params, "limit")
+    if limit is not None and limit <= 0:
+        raise ApiError(400, -1130, f"limit must be positive, found {limit}.")
+    return candles.window(
+        _integer(params, "startTime"), _integer(params, "endTime"), min(limit or default, highest)
+    )
 
 
 def _integer(params: Mapping[str, str], name: str) -> int | None:
@@ -343,10 +233,3 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
         raise ApiError(
             400, -1100, f"{name} must be a whole number, found {params[name]!r}."
         ) from None
-
-
-def _limit(params: Mapping[str, str], default: int, highest: int) -> int:
-    limit = _integer(params, "limit")
-    if limit is not None and limit <= 0:
-        raise ApiError(400, -1130, f"limit must be positive, found {limit}.")
-    return min(limit or default, highest)

@@ -39,7 +39,8 @@ class Candles:
     open_ms : ndarray of shape (n,), int64
         Opening times in milliseconds since the epoch, UTC, ascending and unique.
     values : ndarray of shape (n, 5) or (n, 1), float64
-        Open, high, low, close, volume; for funding rates the rate alone. NaN rows are dropped on reading.
+        Open, high, low, close, volume; for funding rates the rate alone. Without NaN: such rows
+        are dropped on reading.
     """
 
     open_ms: NDArray[np.int64]
@@ -51,7 +52,10 @@ class Candles:
     def window(
         self, start_ms: int | None, end_ms: int | None, limit: int | None = None
     ) -> "Candles":
-        """Return rows with ``start_ms <= open_ms <= end_ms``: the first `limit` of them, or the last if there is no start."""
+        """Return rows with ``start_ms <= open_ms <= end_ms``.
+
+        `limit` keeps the first ones, or without a start the last ones, as Binance does.
+        """
         first = 0 if start_ms is None else int(np.searchsorted(self.open_ms, start_ms, "left"))
         stop = len(self) if end_ms is None else int(np.searchsorted(self.open_ms, end_ms, "right"))
         if limit is not None and start_ms is None:
@@ -64,7 +68,8 @@ class Candles:
 class CandleStore:
     """The candle files below one freqtrade data directory (spot in it, futures in ``futures/``).
 
-    Files are read through freqtrade's data handlers, kept for a while, and read again when they change.
+    Files are read through freqtrade's data handlers, kept for a while, and read again when they
+    change.
 
     Parameters
     ----------
@@ -101,9 +106,10 @@ class CandleStore:
         else:
             return
         raise DataError(
-            f"The replay exchange serves candle files from {self.directory}, but {found}. Point --datadir (or "
-            'exchange.replay_source in the configuration) at a freqtrade data directory, e.g. "user_data/data/binance", '
-            "or put files such as BTC_USDT-1h.feather there."
+            f"The replay exchange serves candle files from {self.directory}, but {found}. Point "
+            "--datadir, or exchange.replay_source in the configuration, at a freqtrade data "
+            'directory such as "user_data/data/binance", or put candle files such as '
+            "BTC_USDT-1h.feather there."
         )
 
     def pairs(self, candle_type: str) -> list[str]:
@@ -118,7 +124,7 @@ class CandleStore:
         return sorted(found, key=timeframe_to_msecs)
 
     def read(self, pair: str, timeframe: str, candle_type: str) -> Candles:
-        """Return all candles of a series, resampled from a shorter timeframe if only that was recorded.
+        """Return all candles of a series, resampled if only a shorter timeframe was recorded.
 
         Raises
         ------

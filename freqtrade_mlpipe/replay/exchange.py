@@ -7,7 +7,8 @@ import ccxt
 import ccxt.async_support
 import ccxt.pro
 import freqtrade.exchange
-from freqtrade.enums import TRADE_MODES, TradingMode
+import pandas as pd
+from freqtrade.enums import TRADE_MODES, CandleType, TradingMode
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import Binance
 
@@ -16,64 +17,96 @@ from freqtrade_mlpipe.replay.candles import CandleStore
 from freqtrade_mlpipe.replay.transport import ReplayAsync, ReplayPro, ReplayRest
 
 NAME = "replay"
-# Notional up to, maintenance margin rate, highest leverage: a cautious altcoin's, for pairs freqtrade has no table of.
+# Notional up to, maintenance margin rate, highest leverage: cautious ones, for pairs that
+# freqtrade's table of Binance's tiers doesn't have.
 _FALLBACK_TIERS = (
-    (10_000, 0.01, 50),
-    (100_000, 0.025, 20),
-    (1_000_000, 0.05, 10),
-    (50_000_000, 0.125, 4),
+    (10_000.0, 0.01, 50.0),
+    (100_000.0, 0.025, 20.0),
+    (1_000_000.0, 0.05, 10.0),
+    (50_000_000.0, 0.125, 4.0),
 )
 
 
-class Replay(Binance):  # type: ignore[misc]
-    """Binance's rules on recorded candles: spot, and linear perpetuals with isolated or cross margin."""
+class Replay(Binance):
+    """Binance's rules on recorded candles: spot, and linear perpetuals, isolated or cross margin.
+
+    Raises
+    ------
+    OperationalException
+        No candle files to serve, a trading mode was asked for, or ``--erase`` would delete the very
+        files that are served.
+    """
 
     _can_use_data_download_fast = False
     _ft_has = {**Binance._ft_has, "ws_enabled": False}  # noqa: RUF012
     _ft_has_futures = {**Binance._ft_has_futures, "ws_enabled": False}  # noqa: RUF012
 
     def __init__(self, config: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        if config.get("runmode") in TRADE_MODES:
-            _refuse_trading(config)
         exchange_config = kwargs.get("exchange_config") or config["exchange"]
-        self._replay_directory = source_directory(config, exchange_config)
-        try:
-            CandleStore(self._replay_directory).require_candles()
-        except DataError as error:
-            raise OperationalException(str(error)) from error
-        self._replay_pairs = [
-            *exchange_config.get("pair_whitelist", []),
-            *(config.get("pairs") or []),
-        ]
+        self._replay_store = CandleStore(source_directory(config, exchange_config))
+        _refuse_impossible(config, self._replay_store)
+        pairs = [*exchange_config.get("pair_whitelist", []), *(config.get("pairs") or [])]
+        self._replay_pairs = list(dict.fromkeys(pairs))
+        # As Backtesting does: real money would need an account, its leverage tiers for one.
+        config["dry_run"] = True
         super().__init__(config, *args, **kwargs)
         # Recorded candles are complete; freqtrade would drop the last one as unfinished.
         self._ohlcv_partial_candle = False
 
     @property
     def _ccxt_config(self) -> dict[str, Any]:
-        options = {"directory": str(self._replay_directory), "pairs": self._replay_pairs}
+        served = {"directory": str(self._replay_store.directory), "pairs": self._replay_pairs}
         inherited: dict[str, Any] = super()._ccxt_config
-        return {**inherited, "options": {**inherited.get("options", {}), NAME: options}}
+        return {**inherited, "options": {**inherited.get("options", {}), NAME: served}}
 
     def additional_exchange_init(self) -> None:
         """Do nothing: Binance's checks of the account need one."""
 
+    def get_historic_ohlcv(
+        self,
+        pair: str,
+        timeframe: str,
+        since_ms: int,
+        candle_type: CandleType,
+        is_new_pair: bool = False,
+        until_ms: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the recorded candles from `since_ms` on, as Binance would.
+
+        Raises
+        ------
+        OperationalException
+            A new pair has none in that time; freqtrade would write an empty file.
+        """
+        frame: pd.DataFrame = super().get_historic_ohlcv(
+            pair=pair,
+            timeframe=timeframe,
+            since_ms=since_ms,
+            candle_type=candle_type,
+            is_new_pair=is_new_pair,
+            until_ms=until_ms,
+        )
+        if is_new_pair and frame.empty:
+            since = pd.Timestamp(since_ms, unit="ms", tz="UTC")
+            raise OperationalException(
+                f"No {timeframe} {candle_type} candles of {pair} are recorded from {since} on in "
+                f"{self._replay_store.directory}. Ask for a recorded period with --timerange."
+            )
+        return frame
+
     def load_leverage_tiers(self) -> dict[str, list[dict[str, Any]]]:
-        """Return freqtrade's recorded Binance tiers, and cautious ones for perpetuals it doesn't know."""
+        """Return freqtrade's table of Binance's tiers, and cautious ones for other perpetuals."""
         if self.trading_mode != TradingMode.FUTURES:
             return {}
-        real_money = self._config.get("dry_run")
-        self._config["dry_run"] = True
-        try:
-            tiers: dict[str, list[dict[str, Any]]] = super().load_leverage_tiers()
-        finally:
-            self._config["dry_run"] = real_money
-        unknown = [pair for pair, market in self.markets.items() if self.market_is_future(market)]
-        return {pair: fallback_tiers(pair) for pair in unknown} | tiers
+        tiers: dict[str, list[dict[str, Any]]] = super().load_leverage_tiers()
+        perpetuals = [
+            pair for pair, market in self.markets.items() if self.market_is_future(market)
+        ]
+        return {pair: fallback_tiers(pair) for pair in perpetuals} | tiers
 
 
 def source_directory(config: dict[str, Any], exchange_config: dict[str, Any]) -> Path:
-    """Return the directory that candles are served from: ``exchange.replay_source``, else freqtrade's data directory.
+    """Return where candles are served from: ``exchange.replay_source``, else the data directory.
 
     Raises
     ------
@@ -85,13 +118,17 @@ def source_directory(config: dict[str, Any], exchange_config: dict[str, Any]) ->
         return Path(config.get("user_data_dir", ".")) / Path(source).expanduser()
     if not config.get("datadir"):
         raise OperationalException(
-            "The replay exchange needs candle files: set datadir, or exchange.replay_source, to a freqtrade data directory."
+            "The replay exchange needs candle files: set datadir, or exchange.replay_source, to a "
+            "freqtrade data directory."
         )
     return Path(config["datadir"])
 
 
 def fallback_tiers(pair: str) -> list[dict[str, Any]]:
-    """Return leverage tiers in ccxt's form, ``cum`` making the maintenance margin continuous across tiers."""
+    """Return leverage tiers in ccxt's form.
+
+    ``cum`` makes the maintenance margin (notional × rate − cum) continuous across tiers.
+    """
     tiers: list[dict[str, Any]] = []
     floor, cumulative, previous_rate = 0.0, 0.0, 0.0
     for number, (cap, rate, leverage) in enumerate(_FALLBACK_TIERS, start=1):
@@ -102,28 +139,40 @@ def fallback_tiers(pair: str) -> list[dict[str, Any]]:
                 "symbol": pair,
                 "currency": pair.split(":")[-1],
                 "minNotional": floor,
-                "maxNotional": float(cap),
+                "maxNotional": cap,
                 "maintenanceMarginRate": rate,
-                "maxLeverage": float(leverage),
+                "maxLeverage": leverage,
                 "info": {"cum": cumulative},
             }
         )
-        floor, previous_rate = float(cap), rate
+        floor, previous_rate = cap, rate
     return tiers
 
 
-def _refuse_trading(config: dict[str, Any]) -> None:
-    if not config.get("dry_run"):
+def _refuse_impossible(config: dict[str, Any], store: CandleStore) -> None:
+    if config.get("runmode") in TRADE_MODES:
+        if not config.get("dry_run"):
+            raise OperationalException(
+                "The replay exchange can't place real orders: set dry_run to true."
+            )
         raise OperationalException(
-            "The replay exchange can't place real orders: set dry_run to true."
+            "The replay exchange has no live clock yet: it runs backtesting, hyperopt, "
+            "download-data and the analyses, but not trade."
         )
-    raise OperationalException(
-        "The replay exchange has no live clock yet: it runs backtesting, hyperopt, download-data and the analyses, not trade."
-    )
+    try:
+        store.require_candles()
+    except DataError as error:
+        raise OperationalException(str(error)) from error
+    target = config.get("datadir")
+    if config.get("erase") and target and store.directory.resolve() == Path(target).resolve():
+        raise OperationalException(
+            f"--erase would delete the candle files in {target} that the replay exchange serves. "
+            "Leave it out, or set exchange.replay_source to another directory."
+        )
 
 
 def register() -> None:
-    """Put `replay` where ccxt and freqtrade look exchanges up by name; calling it again changes nothing."""
+    """Put `replay` where ccxt and freqtrade look exchanges up by name; repeated calls are fine."""
     classes = {ccxt: ReplayRest, ccxt.async_support: ReplayAsync, ccxt.pro: ReplayPro}
     for module, exchange_class in classes.items():
         setattr(module, NAME, exchange_class)
@@ -133,5 +182,5 @@ def register() -> None:
     freqtrade.exchange.Replay = Replay
 
 
-# Hyperopt's workers get here by unpickling a Replay and must know the name as well.
+# Hyperopt's workers get here by unpickling a Replay, and must know the name as well.
 register()

@@ -1,4 +1,4 @@
-"""What the exchange says about its markets, worked out from the candles: ids, tick sizes, order limits."""
+"""The exchange's markets, worked out from the candles: ids, tick sizes, order limits."""
 
 import logging
 import math
@@ -28,7 +28,17 @@ _DEFAULT_STEP = Decimal("0.001")
 
 @dataclass(frozen=True)
 class Market:
-    """One market: `settle` is None for spot. Steps and notional are exact decimals in the quote currency's or base's unit."""
+    """One market, spot (`settle` is None) or linear perpetual.
+
+    Attributes
+    ----------
+    id : str
+        Binance's name for it: base and quote in one word.
+    tick_size, min_notional : Decimal
+        In the quote currency.
+    step_size : Decimal
+        In the base currency.
+    """
 
     pair: str
     id: str
@@ -48,8 +58,8 @@ class Market:
 def find_markets(store: CandleStore, configured: Iterable[str]) -> list[Market]:
     """Return a market for each recorded and each configured pair, sorted by pair.
 
-    Configured names that are patterns (``.*/USDT``) name no market. Contracts other than linear perpetuals are left
-    out with a warning: freqtrade doesn't trade them.
+    Configured names that are patterns (``.*/USDT``) name no market. Recorded contracts other than
+    linear perpetuals are left out with a warning: freqtrade doesn't trade them.
     """
     recorded = set(store.pairs("spot")) | set(store.pairs("futures"))
     markets: list[Market] = []
@@ -79,7 +89,8 @@ def find_markets(store: CandleStore, configured: Iterable[str]) -> list[Market]:
 def price_tick(prices: NDArray[np.float64]) -> Decimal:
     """Return the largest power of ten that all prices are multiples of.
 
-    Prices on no grid of up to eight decimals (computed ones) get seven significant digits of the smallest price.
+    Prices on no grid of up to eight decimals (computed ones) get a tick of seven significant digits
+    of the smallest price.
     """
     positive = prices[np.isfinite(prices) & (prices > 0)]
     if len(positive) == 0:
@@ -91,7 +102,7 @@ def price_tick(prices: NDArray[np.float64]) -> Decimal:
 
 
 def amount_step(prices: NDArray[np.float64], min_notional: Decimal) -> Decimal:
-    """Return the largest power of ten, at most 1, worth no more than a fifth of the smallest order at the highest price."""
+    """Return the largest power of ten, at most 1, worth at most a fifth of the smallest order."""
     highest = float(np.max(prices))
     if not math.isfinite(highest) or highest <= 0:
         return _DEFAULT_STEP
@@ -100,7 +111,7 @@ def amount_step(prices: NDArray[np.float64], min_notional: Decimal) -> Decimal:
 
 
 def _sample_prices(store: CandleStore, pair: str, candle_type: str) -> NDArray[np.float64]:
-    """Return the latest open and close prices of the pair's smallest file that holds enough of them."""
+    """Return the latest opens and closes of the pair's smallest file that has enough of them."""
     paths = {
         timeframe: store.series[SeriesKey(pair, timeframe, candle_type)].stat().st_size
         for timeframe in store.timeframes(pair, candle_type)

@@ -29,8 +29,8 @@ def resample(
     Returns
     -------
     tuple of ndarray
-        Opening times and values. A first or last candle that the source only partly covers is left out, and so
-        is a span without any source candle.
+        Opening times and values. A first or last candle that the source only partly covers is left
+        out, and so is a span without any source candle.
     """
     if len(open_ms) == 0:
         return open_ms, values

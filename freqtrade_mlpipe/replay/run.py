@@ -8,22 +8,24 @@ from freqtrade_mlpipe.replay import register
 
 
 class _Errors(logging.Filter):
-    """Remembers whether freqtrade's `main` itself logged an error; lets every record pass."""
+    """Remembers what freqtrade's `main` itself logged as an error; lets every record pass."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = False
+        self.exit_code: int | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        self.seen = self.seen or record.levelno >= logging.ERROR
+        if record.levelno >= logging.ERROR:
+            self.exit_code = 1 if record.exc_info else 2
         return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a freqtrade command in this process with the exchange `replay` available; return its exit code.
+    """Run a freqtrade command in this process, `replay` registered, and return its exit code.
 
-    freqtrade ends with 0 after a configuration error and after an unknown option; here both are 2. Scripts that call this
-    guard the call with ``if __name__ == "__main__"``: hyperopt's workers import them again.
+    freqtrade itself ends with 0 after a configuration error and after an unknown option; here both
+    are 2. Scripts that call this guard the call with ``if __name__ == "__main__"``: hyperopt's
+    workers may import them again.
 
     Parameters
     ----------
@@ -39,23 +41,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     from freqtrade.main import main as freqtrade_main
 
     errors = _Errors()
-    # Only `freqtrade.main` logs on this name, and errors only when it gives up:
+    # Only freqtrade.main logs under this name, an error only where it gives up, and a traceback
+    # only for what it did not foresee:
     # https://github.com/freqtrade/freqtrade/blob/develop/freqtrade/main.py
     main_logger = logging.getLogger("freqtrade")
     main_logger.addFilter(errors)
     try:
         freqtrade_main(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as left:
-        code = left.code
-        # An argument error's exit is overtaken by main's own, which carries no code.
-        if code is None and isinstance(left.__context__, SystemExit):
-            code = left.__context__.code
-        if not code:
-            return 2 if errors.seen else 0
-        return code if isinstance(code, int) else 1
+        return _exit_code(left) if errors.exit_code is None else errors.exit_code
     finally:
         main_logger.removeFilter(errors)
     return 0
+
+
+def _exit_code(left: SystemExit) -> int:
+    """Return the code of an exit, or of the one that it overtook or wraps.
+
+    argparse's exit (2 for a wrong argument) passes through main's ``finally: sys.exit(…)``.
+    """
+    code = left.code
+    if code is None and isinstance(left.__context__, SystemExit):
+        code = left.__context__.code
+    while isinstance(code, SystemExit):
+        code = code.code
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A plain EMA cross with one buy parameter: what the replay tests run freqtrade with."""
 
+from typing import ClassVar
+
 import talib.abstract as ta
 from freqtrade.strategy import IntParameter, IStrategy
 from pandas import DataFrame
@@ -9,7 +11,7 @@ class EmaCross(IStrategy):
     INTERFACE_VERSION = 3
     timeframe = "1h"
     can_short = False
-    minimal_roi = {"0": 0.05}
+    minimal_roi: ClassVar[dict[str, float]] = {"0": 0.05}
     stoploss = -0.1
     startup_candle_count = 240
     process_only_new_candles = True

@@ -1,0 +1,69 @@
+"""Data directories, configurations and a guard that fails on any use of the network."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.replay import markets_on_disk, netguard
+
+STRATEGIES = Path(__file__).parent / "strategies"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Fail the test if it, or a Python process that it starts, reaches for another machine."""
+    netguard.install(monkeypatch.setattr)
+    report = tmp_path / "network-report"
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    source = Path(netguard.__file__).read_text(encoding="utf-8")
+    (guard / "sitecustomize.py").write_text(source + "\n\ninstall()\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(guard))
+    monkeypatch.setenv(netguard.REPORT_VARIABLE, str(report))
+    yield
+    assert not report.exists(), f"the network was used: {report.read_text()}"
+
+
+@pytest.fixture(scope="session")
+def spot_candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return markets_on_disk.write_spot(tmp_path_factory.mktemp("spot"))
+
+
+@pytest.fixture(scope="session")
+def futures_candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return markets_on_disk.write_futures(tmp_path_factory.mktemp("futures"))
+
+
+@pytest.fixture
+def userdir(tmp_path: Path) -> Path:
+    path = tmp_path / "user_data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a freqtrade configuration; keywords override top-level keys."""
+
+    def write(pairs: tuple[str, ...], exchange: dict[str, Any] | None = None, **keys: Any) -> Path:
+        prices = {"price_side": "same", "use_order_book": True, "order_book_top": 1}
+        config = {
+            "exchange": {"name": "replay", "pair_whitelist": list(pairs), **(exchange or {})},
+            "stake_currency": "USDT",
+            "stake_amount": 100,
+            "max_open_trades": 2,
+            "dry_run": True,
+            "dry_run_wallet": 1000,
+            "entry_pricing": prices,
+            "exit_pricing": prices,
+            "pairlists": [{"method": "StaticPairList"}],
+            **keys,
+        }
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+    return write
