@@ -41,9 +41,9 @@ def run_backtest(
     model_name: str,
     version: str,
     start: pd.Timestamp,
-    end: pd.Timestamp,
+    end: pd.Timestamp | None = None,
 ) -> BacktestOutcome:
-    """Backtest the configured strategy with a pinned version between two candle dates (UTC, both included).
+    """Backtest the configured strategy with a pinned version between two candle dates (UTC); None: to the last candle.
 
     Nothing is written: freqtrade's result files and cache are switched off.
 
@@ -83,14 +83,18 @@ def run_backtest(
 
 
 def _pinned(
-    config: Mapping[str, Any], model_name: str, version: str, start: pd.Timestamp, end: pd.Timestamp
+    config: Mapping[str, Any],
+    model_name: str,
+    version: str,
+    start: pd.Timestamp,
+    end: pd.Timestamp | None,
 ) -> dict[str, Any]:
     settings: dict[str, Any] = deepcopy(dict(config))
     block = settings.setdefault("mlpipe", {})
     block["model_name"] = model_name
     block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
     settings.update(
-        timerange=f"{int(start.timestamp())}-{int(end.timestamp())}",
+        timerange=f"{int(start.timestamp())}-{int(end.timestamp()) if end else ''}",
         runmode=RunMode.BACKTEST,
         export="none",
         backtest_cache="none",

@@ -9,8 +9,8 @@ from pathlib import Path
 from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import FeatureEngineer
-from freqtrade_mlpipe.registry.bundle import Bundle, load_bundle
-from freqtrade_mlpipe.registry.cache import ResolvedVersion, resolve
+from freqtrade_mlpipe.registry.bundle import Bundle
+from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,19 @@ class Served:
 
 
 def resolve_served(config: MLPipeConfig) -> ResolvedVersion:
-    """The version that `serving.version` pins, else the production version.
+    """The version that `serving.version` pins, else the production version, with its bundle in the local cache.
 
     Raises
     ------
     RegistryError
         When the pinned version does not exist or nothing is in production.
+    BundleError
+        When its files are corrupt.
     """
-    return resolve(
-        config.model_name,
-        config.serving.version,
-        tracking_uri=config.registry.tracking_uri,
-        directory=config.registry.directory,
-    )
+    return _cache(config).resolve(config.model_name, config.serving.version)
 
 
-def load_served(resolved: ResolvedVersion, timeframe: str) -> Served:
+def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str) -> Served:
     """Verify and load a resolved version.
 
     Raises
@@ -46,16 +43,25 @@ def load_served(resolved: ResolvedVersion, timeframe: str) -> Served:
     BundleError
         When the bundle is corrupt or was trained on another timeframe.
     """
-    bundle = _load(resolved.path, resolved.digest)
+    bundle = _load(_cache(config), resolved)
     trained_on = bundle.manifest.timeframe
     if trained_on != timeframe:
         raise BundleError(
             f"{resolved.name} version {resolved.version} was trained on {trained_on} candles, the strategy uses "
             f"{timeframe}. Train a model on {timeframe} or set the strategy's timeframe to {trained_on}."
         )
-    return Served(resolved, bundle, FeatureEngineer(bundle.manifest.feature_config))
+    return Served(resolved, bundle, FeatureEngineer(bundle.manifest.feature_config()))
+
+
+def _cache(config: MLPipeConfig) -> BundleCache:
+    return _cache_at(config.registry.directory, config.registry.tracking_uri)
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, digest: str) -> Bundle:
-    return load_bundle(path, expect_digest=digest)
+def _cache_at(directory: Path, tracking_uri: str | None) -> BundleCache:
+    return BundleCache(directory, tracking_uri)
+
+
+@lru_cache(maxsize=4)
+def _load(cache: BundleCache, resolved: ResolvedVersion) -> Bundle:
+    return cache.load(resolved)

@@ -92,7 +92,7 @@ class MLPipeMixin:
             raise ServingError(str(error)) from error
 
     def _load(self) -> Served:
-        served = load_served(resolve_served(self.mlpipe), self.timeframe)  # type: ignore[attr-defined]
+        served = load_served(self.mlpipe, resolve_served(self.mlpipe), self.timeframe)  # type: ignore[attr-defined]
         served.bundle.self_test(
             lambda candles, pair: self.mlpipe_compute(candles, {"pair": pair}, served.engineer)
         )
@@ -184,7 +184,7 @@ class MLPipeMixin:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""
         if self._mlpipe_served is None:
             return False
-        horizon = self._mlpipe_served.bundle.manifest.label_config.horizon_candles
+        horizon = self._mlpipe_served.bundle.manifest.label_config().horizon_candles
         held = (current_time - open_date).total_seconds()
         return held >= horizon * timeframe_to_seconds(self.timeframe)  # type: ignore[attr-defined]
 

@@ -1,0 +1,116 @@
+"""`list-models`, `show-model`, `history`: looking at the registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from freqtrade_mlpipe.commands.context import load_context
+from freqtrade_mlpipe.commands.display import console, number, print_gates, print_mapping
+from freqtrade_mlpipe.commands.lifecycle import wanted_version
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.registry import ModelVersion
+
+
+def start_list_models(arguments: dict[str, Any]) -> int:
+    """Every version of every model, or of one."""
+    context = load_context(arguments)
+    registry = context.registry()
+    names = [arguments["all_models"]] if arguments.get("all_models") else registry.get_model_names()
+    versions = [version for name in names for version in registry.get_all_versions(name)]
+    if arguments.get("print_json"):
+        return _json([_plain(version) for version in versions])
+    if not versions:
+        console.print("No models yet. Train one with `freqtrade-mlpipe train`.")
+        return 0
+    table = Table()
+    for column in ("model", "version", "status", "created (UTC)", "ROC AUC", "log-loss", "tags"):
+        table.add_column(column)
+    for version in versions:
+        table.add_row(
+            version.name,
+            version.version,
+            str(version.status),
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+            number(version.metrics.get("roc_auc")),
+            number(version.metrics.get("log_loss")),
+            ", ".join(version.tags),
+        )
+    console.print(table)
+    return 0
+
+
+def start_show_model(arguments: dict[str, Any]) -> int:
+    """Everything the registry knows of one version."""
+    context = load_context(arguments)
+    registry = context.registry()
+    version = wanted_version(context, arguments.get("model_version"))
+    manifest = registry.load_bundle(version.name, version.version).manifest
+    if arguments.get("print_json"):
+        return _json({**_plain(version), "manifest": manifest.model_dump(mode="json")})
+    print_mapping(
+        f"{version.name} version {version.version}",
+        {
+            "status": version.status,
+            "created (UTC)": f"{version.created_at:%Y-%m-%d %H:%M}",
+            "pairs": ", ".join(manifest.pairs),
+            "timeframe": manifest.timeframe,
+            "trained on": f"{manifest.train_start:%Y-%m-%d} to {manifest.train_end:%Y-%m-%d}",
+            "final window from": f"{manifest.final_window_start:%Y-%m-%d %H:%M}",
+            "walk-forward members": len(manifest.members) - 1,
+            "features": len(manifest.features),
+            "data hash": manifest.data_hash,
+            "digest": version.digest,
+            "tracking run": version.run_id,
+            "notes": version.notes,
+        },
+    )
+    print_mapping("Out-of-sample metrics", dict(sorted(version.metrics.items())))
+    if version.report is None:
+        console.print("Not validated yet.")
+    else:
+        print_gates(version.report, version)
+    return 0
+
+
+def start_history(arguments: dict[str, Any]) -> int:
+    """Promotions and rollbacks, oldest first."""
+    context = load_context(arguments)
+    entries = context.registry().get_model_history(context.mlpipe.model_name)
+    if arguments.get("print_json"):
+        return _json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
+    table = Table(title=f"{context.mlpipe.model_name}: promotions and rollbacks", title_justify="left")
+    for column in ("#", "when (UTC)", "what", "version", "before", "after", "who", "reason"):
+        table.add_column(column)
+    for entry in entries:
+        table.add_row(
+            str(entry.number), f"{entry.at:%Y-%m-%d %H:%M:%S}", f"{'forced ' if entry.forced else ''}{entry.action}",
+            entry.version, entry.previous or "–", entry.production or "–", entry.actor, entry.reason,
+        )  # fmt: skip
+    console.print(table)
+    return 0
+
+
+def _plain(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "version": version.version,
+        "status": str(version.status),
+        "created_at": version.created_at.isoformat(),
+        "metrics": version.metrics,
+        "tags": list(version.tags),
+        "digest": version.digest,
+        "run_id": version.run_id,
+        "notes": version.notes,
+        "report": version.report.to_dict() if version.report else None,
+    }
+
+
+def _json(value: Any) -> int:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    return 0

@@ -1,0 +1,254 @@
+"""Candles → features → labels → split → fit → bundle → registered version: the one place that wires them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.labels import make_labels
+from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion
+from freqtrade_mlpipe.registry.baseline import drift_baseline
+from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
+from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles
+from freqtrade_mlpipe.tracking import ExperimentTracker, git_revision, package_versions
+from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel
+
+logger = logging.getLogger(__name__)
+
+ComputeFeatures = Callable[[pd.DataFrame, str], pd.DataFrame]
+"""Candles of one pair, and the pair → its features, float32, one row a candle, NaN during warm-up."""
+
+Progress = Callable[[str, int, int], None]
+"""Stage, steps done, steps in all."""
+
+SELF_TEST_CANDLES = 64
+"""Candles after the warm-up whose features and probabilities a bundle must reproduce."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained from.
+
+    Attributes
+    ----------
+    candles : candles by pair: date (UTC, open time), open, high, low, close, volume.
+    timeframe : freqtrade's name of the candle length; `candle` is the same as a Timedelta.
+    compute : the strategy's features, the very function that serves.
+    startup_candles : warm-up of the features.
+    data_hash : SHA-256 of the candles.
+    """
+
+    candles: Mapping[str, pd.DataFrame]
+    timeframe: str
+    candle: pd.Timedelta
+    compute: ComputeFeatures
+    startup_candles: int
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training matrix of pooled pairs; every part has the same index (pair, date UTC), ordered by date and pair."""
+
+    X: pd.DataFrame
+    y: pd.Series
+    known_at: pd.Series
+    weight: pd.Series
+    forward_return: pd.Series
+    round_trip_cost: float
+
+    def known_before(self, moment: pd.Timestamp) -> Dataset:
+        """The rows whose label was known before a candle date: what a model that predicts from then on may learn."""
+        rows = (self.known_at < moment).to_numpy()
+        return Dataset(
+            X=self.X[rows], y=self.y[rows], known_at=self.known_at[rows], weight=self.weight[rows],
+            forward_return=self.forward_return[rows], round_trip_cost=self.round_trip_cost,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """A registered version, the model behind it, and the first candle of the window training never saw."""
+
+    version: ModelVersion
+    model: TrainedModel
+    final_window_start: pd.Timestamp
+    run_id: str
+
+
+def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
+    """Features and labels of every pair, pooled.
+
+    Warm-up rows are left out. Rows without a known label stay, with y NaN.
+
+    Raises
+    ------
+    DataError
+        When a pair has fewer candles than features and labels need.
+    """
+    needed = data.startup_candles + config.labels.horizon_candles + 1
+    short = {pair: len(frame) for pair, frame in data.candles.items() if len(frame) <= needed}
+    if short:
+        found = ", ".join(f"{pair} has {n}" for pair, n in short.items())
+        raise DataError(
+            f"Too few candles: {found}; features and labels need more than {needed}. Widen --timerange, download more "
+            "data, or leave the pair out."
+        )
+    parts = [_pair_rows(pair, frame, data, config) for pair, frame in sorted(data.candles.items())]
+    order = pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
+    joined = {name: pd.concat([part[name] for part in parts]).iloc[order] for name in parts[0]}
+    return Dataset(**joined, round_trip_cost=2 * config.labels.fee)
+
+
+def _pair_rows(
+    pair: str, frame: pd.DataFrame, data: TrainingData, config: MLPipeConfig
+) -> dict[str, Any]:
+    labels = make_labels(frame, config.labels)
+    index = pd.MultiIndex.from_arrays(
+        [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")], names=["pair", "date"]
+    )
+    columns = {
+        "X": data.compute(frame, pair),
+        "y": labels.y,
+        "known_at": labels.known_at,
+        "weight": labels.weight,
+        "forward_return": labels.forward_return,
+    }
+    warm = slice(data.startup_candles, None)
+    return {name: values.set_axis(index).iloc[warm] for name, values in columns.items()}
+
+
+def final_window_start(dates: pd.DatetimeIndex, fraction: float) -> pd.Timestamp:
+    """First candle of the final window: the last `fraction` of the time between the first and last date."""
+    first, last = dates.min(), dates.max()
+    wanted = first + (last - first) * (1 - fraction)
+    start: pd.Timestamp = dates[dates >= wanted].min()
+    return start
+
+
+def train(
+    data: TrainingData,
+    config: MLPipeConfig,
+    *,
+    registry: ModelRegistry,
+    tracker: ExperimentTracker,
+    now: datetime,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> TrainingOutcome:
+    """Train on everything before the final window, track the run, register the bundle as a staged version.
+
+    Parameters
+    ----------
+    now : the time that is recorded, time zone aware.
+    settings : further settings to record with the run (strategy, timerange).
+
+    Raises
+    ------
+    DataError, TrainingError
+        When the candles cannot be learned from; nothing is registered then.
+    """
+    progress = on_progress or (lambda *_: None)
+    progress("features", 0, 1)
+    dataset = build_dataset(data, config)
+    progress("features", 1, 1)
+    window = final_window_start(
+        dataset.X.index.get_level_values("date"), config.gates.final_window_fraction
+    )
+    rows = dataset.known_before(window)
+    recorded = {"mlpipe": config.model_dump(mode="json"), **(settings or {})}
+    with tracker.start_run(f"{config.model_name} {now:%Y-%m-%d %H:%M}", recorded, data_hash=data.data_hash) as run_id:
+        model, metrics = ModelTrainer(config.model, config.features).train(
+            rows.X,
+            rows.y,
+            known_at=rows.known_at,
+            weight=rows.weight,
+            forward_return=rows.forward_return,
+            round_trip_cost=rows.round_trip_cost,
+            candle=data.candle,
+            horizon_candles=config.labels.horizon_candles,
+            valid_from=window,
+            on_progress=progress,
+        )
+        progress("registering", 0, 1)
+        _track(tracker, model, metrics)
+        content = _content(data, config, model, rows.X, window, now)
+        version = _register(content, metrics, registry, run_id)
+        tracker.set_tags({"mlpipe.model_name": version.name, "mlpipe.model_version": version.version})
+        progress("registering", 1, 1)
+    return TrainingOutcome(version, model, window, str(run_id))
+
+
+def _track(tracker: ExperimentTracker, model: TrainedModel, metrics: Mapping[str, float]) -> None:
+    report = model.report
+    tracker.log_metrics(metrics)
+    for fold, row in enumerate(report.folds):
+        tracker.log_metrics(row["metrics"], step=fold, prefix="fold/")
+    tracker.log_trials(report.trials)
+    tracker.log_feature_importance(report.feature_importance)
+    tracker.log_confusion_matrix(report.oos["y"], (report.oos["proba"] >= 0.5).astype(int))
+    tracker.log_roc_curve(report.oos["y"], report.oos["proba"])
+
+
+def _content(
+    data: TrainingData,
+    config: MLPipeConfig,
+    model: TrainedModel,
+    training_rows: pd.DataFrame,
+    window: pd.Timestamp,
+    now: datetime,
+) -> BundleContent:
+    production = model.members[-1]
+    return BundleContent(
+        model_name=config.model_name,
+        members=model.members,
+        feature_names=model.feature_names,
+        created_at=now,
+        pairs=sorted(data.candles),
+        timeframe=data.timeframe,
+        feature_config=config.features,
+        label_config=config.labels,
+        model_config=config.model,
+        train_start=production.train_start,
+        train_end=production.train_end,
+        final_window_start=window,
+        data_hash=data.data_hash,
+        git_revision=git_revision(),
+        package_versions=package_versions(),
+        drift_baseline=drift_baseline(training_rows[list(production.preprocessor.kept_columns)]),
+        self_test=_self_test(data, model, window),
+    )
+
+
+def _self_test(data: TrainingData, model: TrainedModel, window: pd.Timestamp) -> SelfTest:
+    """The last candles before the final window of one pair: warm-up, and some rows to reproduce."""
+    pair = min(data.candles)
+    frame = data.candles[pair]
+    rows = data.startup_candles + SELF_TEST_CANDLES
+    candles = frame[frame["date"] < window].tail(rows).reset_index(drop=True)
+    return selftest_from_candles(model.members, {pair: candles}, data.compute)
+
+
+def _register(
+    content: BundleContent, metrics: Mapping[str, float], registry: ModelRegistry, run_id: str
+) -> ModelVersion:
+    with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
+        bundle = Path(folder) / "bundle"
+        write_bundle(bundle, content)
+        return registry.register_model(
+            model_name=content.model_name,
+            model_path=bundle,
+            metrics=dict(metrics),
+            feature_names=list(content.feature_names),
+            run_id=run_id,
+        )
