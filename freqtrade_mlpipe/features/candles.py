@@ -1,0 +1,179 @@
+"""Checks on candles before anything is computed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.exceptions import DataError
+
+PRICES = ("open", "high", "low", "close")
+COLUMNS = (*PRICES, "volume")
+
+
+@dataclass(frozen=True, slots=True)
+class GapSummary:
+    """Missing candles of one pair.
+
+    Attributes
+    ----------
+    n_missing : int
+        Candles that the timeframe promises between first and last date and that are not there.
+    n_gaps : int
+        Places where at least one is missing.
+    largest : int
+        Candles missing in the largest gap.
+    largest_after : Timestamp or None
+        Open time (UTC) of the candle before the largest gap; None without gaps.
+    """
+
+    n_missing: int
+    n_gaps: int
+    largest: int
+    largest_after: pd.Timestamp | None
+
+
+def validate_candles(df: pd.DataFrame, *, pair: str = "") -> pd.DataFrame:
+    """The candles with a `date` column, after checking that features and labels can be computed
+    from them.
+
+    Parameters
+    ----------
+    df : DataFrame
+        open, high, low, close, volume and either a `date` column or a DatetimeIndex: UTC,
+        ascending, unique.
+    pair : str
+        Named in error messages.
+
+    Returns
+    -------
+    DataFrame
+        `df` itself if it has a `date` column, else a shallow copy with one; the index is unchanged.
+
+    Raises
+    ------
+    DataError
+        Missing or non-numeric columns, no rows, dates that are naive, unsorted or duplicated,
+        prices that are NaN, infinite or not positive, negative or non-finite volume, high below
+        low. Gaps are allowed: see `summarise_gaps`.
+    """
+    owner = f"{pair}: " if pair else ""
+    missing = [name for name in COLUMNS if name not in df.columns]
+    if missing:
+        found = ", ".join(map(str, df.columns)) or "no columns"
+        raise DataError(f"{owner}candles lack {', '.join(missing)}; found {found}.")
+    if df.columns.has_duplicates:
+        raise DataError(f"{owner}candles have duplicate column names; keep one of each.")
+    if df.empty:
+        raise DataError(f"{owner}no candles. Download data or widen the timerange.")
+    dated = _with_date(df, owner)
+    _check_dates(dated["date"], owner)
+    for name in COLUMNS:
+        kind = dated[name].dtype
+        if not isinstance(kind, np.dtype) or kind.kind not in "fiu":
+            raise DataError(f"{owner}column {name} is {kind}, not numeric. Convert it to float64.")
+    _check_values(dated, owner)
+    return dated
+
+
+def _with_date(df: pd.DataFrame, owner: str) -> pd.DataFrame:
+    if "date" in df.columns:
+        return df
+    if isinstance(df.index, pd.DatetimeIndex):
+        return df.assign(date=df.index)
+    raise DataError(
+        f"{owner}candles have neither a date column nor a DatetimeIndex; found an index of "
+        f"{type(df.index).__name__}. Candles are named by their open time in UTC."
+    )
+
+
+def _check_dates(date: pd.Series, owner: str) -> None:
+    kind = date.dtype
+    if not isinstance(kind, pd.DatetimeTZDtype):
+        if pd.api.types.is_datetime64_dtype(kind):
+            raise DataError(
+                f"{owner}dates have no time zone. Say which: df['date'].dt.tz_localize('UTC')."
+            )
+        raise DataError(
+            f"{owner}date is {kind}, not a UTC datetime. "
+            "Convert it: pd.to_datetime(df['date'], utc=True)."
+        )
+    if str(kind.tz) not in ("UTC", "utc", "UTC+00:00", "+00:00"):
+        raise DataError(f"{owner}dates are in {kind.tz}, not UTC. Use .dt.tz_convert('UTC').")
+    if date.isna().any():
+        raise DataError(
+            f"{owner}{int(date.isna().sum())} dates are missing (NaT). Drop these rows."
+        )
+    steps = np.diff(_nanoseconds(date))
+    same = np.flatnonzero(steps == 0)
+    back = np.flatnonzero(steps < 0)
+    if len(back):
+        raise DataError(
+            f"{owner}dates are not ascending at {len(back)} places, first "
+            f"{date.iloc[back[0] + 1]} after {date.iloc[back[0]]}. Sort by date."
+        )
+    if len(same):
+        raise DataError(
+            f"{owner}{len(same)} dates are duplicated, first {date.iloc[same[0]]}. "
+            "Drop duplicates by date."
+        )
+
+
+def _nanoseconds(date: pd.Series) -> NDArray[np.int64]:
+    return np.asarray(pd.DatetimeIndex(date).as_unit("ns").asi8)
+
+
+def _check_values(df: pd.DataFrame, owner: str) -> None:
+    values = {name: df[name].to_numpy(dtype=np.float64) for name in COLUMNS}
+
+    def refuse(bad: NDArray[np.bool_], what: str, advice: str) -> None:
+        if bad.any():
+            first = df["date"].iloc[int(np.argmax(bad))]
+            raise DataError(f"{owner}{int(bad.sum())} {what}, first at {first}. {advice}")
+
+    for name, column in values.items():
+        refuse(
+            ~np.isfinite(column),
+            f"candles have NaN or infinite {name}",
+            "Drop them or download them again.",
+        )
+    for name in PRICES:
+        refuse(
+            values[name] <= 0,
+            f"candles have a {name} of zero or less",
+            "Drop them or download them again.",
+        )
+    refuse(values["volume"] < 0, "candles have negative volume", "Download them again.")
+    refuse(values["high"] < values["low"], "candles have high below low", "Download them again.")
+
+
+def summarise_gaps(df: pd.DataFrame, timeframe_minutes: float) -> GapSummary:
+    """How many candles are missing from validated candles, and where most are.
+
+    Parameters
+    ----------
+    df : DataFrame
+        Candles with a `date` column or DatetimeIndex, ascending.
+    timeframe_minutes : float
+        Candle length in minutes.
+
+    Examples
+    --------
+    >>> date = pd.to_datetime(["2024-01-01 00:00", "2024-01-01 03:00"], utc=True)
+    >>> summarise_gaps(pd.DataFrame({"date": date}), 60).n_missing
+    2
+    """
+    if timeframe_minutes <= 0:
+        raise ValueError(f"timeframe_minutes must be positive, found {timeframe_minutes}.")
+    date = df["date"] if "date" in df.columns else df.index.to_series()
+    steps = np.diff(_nanoseconds(date))
+    absent = np.maximum(np.rint(steps / (timeframe_minutes * 60e9)).astype(np.int64) - 1, 0)
+    if not absent.any():
+        return GapSummary(0, 0, 0, None)
+    place = int(np.argmax(absent))
+    return GapSummary(
+        int(absent.sum()), int((absent > 0).sum()), int(absent[place]), date.iloc[place]
+    )

@@ -1,0 +1,258 @@
+"""What is fitted on training rows before a model sees them: which columns stay, and their
+scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.config import FeatureConfig
+from freqtrade_mlpipe.exceptions import BundleError, DataError
+from freqtrade_mlpipe.features._correlation import correlation_matrix, rank_columns, relevance
+
+Block = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Column selection and scaling, fitted on training rows: (X - center) / scale of the kept
+    columns.
+
+    Make one with `Preprocessor.fit`.
+
+    Attributes
+    ----------
+    input_columns : tuple of str
+        Columns that `transform` asks for.
+    kept_columns : tuple of str
+        Columns of its result, in the order of `input_columns`.
+    center, scale : tuple of float
+        One number for each kept column; 0 and 1 without scaling.
+    dropped_constant : tuple of str
+        Columns with fewer than two distinct values in the training rows.
+    dropped_correlated : dict of str to str
+        Each pruned column with the better-ranked kept column it follows.
+    """
+
+    input_columns: tuple[str, ...]
+    kept_columns: tuple[str, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    dropped_constant: tuple[str, ...]
+    dropped_correlated: dict[str, str]
+
+    @classmethod
+    def fit(
+        cls, X: pd.DataFrame, config: FeatureConfig, y: Sequence[float] | FloatArray | None = None
+    ) -> Preprocessor:
+        """Learn from training rows, and nothing else.
+
+        Constant columns are dropped. With `remove_correlated`, columns are taken from the best to
+        the worst by their absolute correlation with `y` (in their own order without `y`); one whose
+        absolute correlation with an already kept column exceeds `correlation_threshold` is dropped.
+        Then the scales of the kept columns are measured.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, k)
+            Features. NaN is skipped in scales; rows with any NaN are skipped in correlations.
+        config : FeatureConfig
+        y : array of shape (n,), optional
+            Labels that rank correlated columns; NaN rows are skipped.
+
+        Raises
+        ------
+        DataError
+            For no rows, infinite values, `y` of another length, or if no column varies.
+        """
+        values = _block(X, tuple(map(str, X.columns)))
+        if values.shape[0] < 2:
+            raise DataError(f"Preprocessing needs at least 2 training rows, found {len(values)}.")
+        if np.isinf(values).any():
+            raise DataError(
+                "Training rows hold infinite features. Check those that you added yourself."
+            )
+        target = None if y is None else np.asarray(y, dtype=np.float64)
+        if target is not None and target.shape != (len(values),):
+            raise DataError(
+                f"y has shape {target.shape}, X has {len(values)} rows; they must match."
+            )
+        names = tuple(map(str, X.columns))
+        constant = _constant(values)
+        candidates = np.flatnonzero(~constant)
+        if not len(candidates):
+            raise DataError(
+                f"None of {len(names)} features varies over {len(values)} training rows."
+            )
+        followers: dict[int, int] = {}
+        if config.remove_correlated:
+            followers = _follow_better(values, candidates, target, config)
+        kept = np.array([i for i in candidates if i not in followers])
+        center, scale = _scales(values[:, kept], config)
+        return cls(
+            input_columns=names,
+            kept_columns=tuple(names[i] for i in kept),
+            center=tuple(map(float, center)),
+            scale=tuple(map(float, scale)),
+            dropped_constant=tuple(names[i] for i in np.flatnonzero(constant)),
+            dropped_correlated={names[i]: names[j] for i, j in sorted(followers.items())},
+        )
+
+    def transform(self, X: pd.DataFrame) -> Block:
+        """The kept columns, scaled.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, k)
+            All `input_columns`, in any order; others are ignored.
+
+        Returns
+        -------
+        array of shape (n, n_kept)
+            float32, C-contiguous. NaN stays NaN.
+
+        Raises
+        ------
+        DataError
+            If columns are missing.
+        """
+        missing = [name for name in self.input_columns if name not in X.columns]
+        if missing:
+            shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+            raise DataError(
+                f"{len(missing)} of {len(self.input_columns)} features are missing: {shown}. "
+                "Compute them with the feature configuration that the model was trained with."
+            )
+        values = _block(X, self.kept_columns)
+        center = np.asarray(self.center, dtype=np.float64)
+        scale = np.asarray(self.scale, dtype=np.float64)
+        scaled = np.empty(values.shape, dtype=np.float32)
+        for position in range(values.shape[1]):
+            column = values[:, position].astype(np.float64)
+            scaled[:, position] = (column - center[position]) / scale[position]
+        return scaled
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; floats survive `json` unchanged."""
+        return {
+            "input_columns": list(self.input_columns),
+            "kept_columns": list(self.kept_columns),
+            "center": list(self.center),
+            "scale": list(self.scale),
+            "dropped_constant": list(self.dropped_constant),
+            "dropped_correlated": dict(self.dropped_correlated),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Preprocessor:
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        BundleError
+            If keys are missing, lengths differ, a scale is not positive and finite, or a kept
+            column is not an input.
+        """
+        try:
+            found = cls(
+                input_columns=tuple(map(str, content["input_columns"])),
+                kept_columns=tuple(map(str, content["kept_columns"])),
+                center=tuple(map(float, content["center"])),
+                scale=tuple(map(float, content["scale"])),
+                dropped_constant=tuple(map(str, content["dropped_constant"])),
+                dropped_correlated={
+                    str(k): str(v) for k, v in content["dropped_correlated"].items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"Preprocessing cannot be read: {error!r}. Train again.") from error
+        if not len(found.kept_columns) == len(found.center) == len(found.scale):
+            raise BundleError(
+                "Preprocessing is inconsistent: columns, centers and scales differ in number."
+            )
+        if not set(found.kept_columns) <= set(found.input_columns):
+            raise BundleError(
+                "Preprocessing is inconsistent: it keeps columns that are not inputs."
+            )
+        if not (
+            np.isfinite(found.center).all()
+            and np.isfinite(found.scale).all()
+            and min(found.scale, default=1) > 0
+        ):
+            raise BundleError(
+                "Preprocessing is inconsistent: a center or scale is not a usable number."
+            )
+        return found
+
+
+def _block(X: pd.DataFrame, columns: tuple[str, ...]) -> Block:
+    frame = X if tuple(X.columns) == columns else X[list(columns)]
+    try:
+        return np.asarray(frame.to_numpy(dtype=np.float32, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Features must be numeric: {error}.") from error
+
+
+def _constant(values: Block) -> NDArray[np.bool_]:
+    low = np.fmin.reduce(values, axis=0)
+    high = np.fmax.reduce(values, axis=0)
+    return np.asarray(~(high > low))
+
+
+def _follow_better(
+    values: Block, candidates: NDArray[np.intp], y: FloatArray | None, config: FeatureConfig
+) -> dict[int, int]:
+    """Each redundant column with the better-ranked kept column that it correlates with most."""
+    complete = ~np.isnan(values[:, candidates]).any(axis=1)
+    if y is not None:
+        complete &= np.isfinite(y)
+    rows = values[np.ix_(complete, candidates)]
+    if len(rows) < 3:
+        return {}
+    ranked = rank_columns(rows) if config.correlation_method == "spearman" else rows
+    matrix = np.abs(correlation_matrix(ranked))
+    order = np.arange(len(candidates))
+    if y is not None:
+        order = np.argsort(
+            -relevance(ranked, y[complete], config.correlation_method), kind="stable"
+        )
+    kept: list[int] = []
+    followers: dict[int, int] = {}
+    for position in order:
+        if kept:
+            strongest = kept[int(np.argmax(matrix[position, kept]))]
+            if matrix[position, strongest] > config.correlation_threshold:
+                followers[int(candidates[position])] = int(candidates[strongest])
+                continue
+        kept.append(int(position))
+    return followers
+
+
+def _scales(values: Block, config: FeatureConfig) -> tuple[FloatArray, FloatArray]:
+    n_columns = values.shape[1]
+    center, scale = np.zeros(n_columns), np.ones(n_columns)
+    if not config.scale_features:
+        return center, scale
+    for position in range(n_columns):
+        column = values[:, position].astype(np.float64)
+        column = column[~np.isnan(column)]
+        center[position], spread = _center_and_spread(column, config.scaling_method)
+        scale[position] = spread
+    return center, scale
+
+
+def _center_and_spread(column: FloatArray, method: str) -> tuple[float, float]:
+    if method == "minmax":
+        return float(column.min()), float(column.max() - column.min())
+    if method == "robust":
+        low, median, high = np.quantile(column, [0.25, 0.5, 0.75])
+        if high > low:
+            return float(median), float(high - low)
+        return float(median), float(column.std())
+    return float(column.mean()), float(column.std())
