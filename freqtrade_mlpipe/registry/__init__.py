@@ -1,0 +1,42 @@
+"""The model registry: safe bundles, their life cycle, the gates and the bot's cache."""
+
+from freqtrade_mlpipe.registry.baseline import drift_baseline
+from freqtrade_mlpipe.registry.bundle import (
+    Bundle,
+    BundleContent,
+    Manifest,
+    copy_bundle,
+    load_bundle,
+    verify_bundle,
+    write_bundle,
+)
+from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
+from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
+from freqtrade_mlpipe.registry.gates import Check, GateReport
+from freqtrade_mlpipe.registry.ledger import LedgerEntry
+from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, selftest_from_rows
+from freqtrade_mlpipe.registry.store import ModelRegistry
+from freqtrade_mlpipe.registry.versions import ModelStatus, ModelVersion
+
+__all__ = [
+    "Bundle",
+    "BundleCache",
+    "BundleContent",
+    "Check",
+    "GateReport",
+    "LedgerEntry",
+    "Manifest",
+    "ModelRegistry",
+    "ModelStatus",
+    "ModelVersion",
+    "RegistryUnavailableError",
+    "ResolvedVersion",
+    "SelfTest",
+    "copy_bundle",
+    "drift_baseline",
+    "load_bundle",
+    "selftest_from_candles",
+    "selftest_from_rows",
+    "verify_bundle",
+    "write_bundle",
+]

@@ -1,0 +1,392 @@
+"""A bundle: one trained model with everything it needs to predict, as a folder of plain files.
+
+`manifest.json` lists the SHA-256 and size of every other file; the SHA-256 of the manifest is the
+bundle's digest and so vouches for all of them. Nothing in a bundle is executable, and no parser
+sees a byte before it has been checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import pandas as pd
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig, Scope
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
+from freqtrade_mlpipe.registry import selftest
+from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
+from freqtrade_mlpipe.registry.files import (
+    Sha256,
+    check_name,
+    read_file,
+    read_listed,
+    sha256,
+    write_folder,
+)
+from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.member import Member, Prediction
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 4 * 1024**2
+
+_Text = Annotated[str, Field(max_length=500)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class FileEntry(_Frozen):
+    """What the manifest says of one file."""
+
+    sha256: Sha256
+    size: int = Field(ge=0)
+
+
+class MemberEntry(_Frozen):
+    """One member: what it was trained on and which candles it may predict (UTC, end exclusive)."""
+
+    model_type: _Text
+    train_start: AwareDatetime | None
+    train_end: AwareDatetime | None
+    valid_from: AwareDatetime | None
+    valid_to: AwareDatetime | None
+    n_train_rows: int = Field(ge=0)
+
+
+class Manifest(_Frozen):
+    """The description of a bundle. Times are UTC; `features` is the ordered schema."""
+
+    format_version: Literal[1]
+    model_name: _Text
+    created_at: AwareDatetime
+    scope: Scope
+    pairs: tuple[_Text, ...] = Field(max_length=5_000)
+    timeframe: _Text | None
+    features: tuple[_Text, ...] = Field(min_length=1, max_length=20_000)
+    feature_settings: dict[str, Any]
+    label_settings: dict[str, Any]
+    model_settings: dict[str, Any]
+    train_start: AwareDatetime | None
+    train_end: AwareDatetime | None
+    final_window_start: AwareDatetime | None
+    members: tuple[MemberEntry, ...] = Field(min_length=1, max_length=200)
+    package_versions: dict[str, str]
+    git_revision: _Text | None
+    data_hash: _Text | None
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError("the feature schema names a column twice")
+        return self
+
+    def feature_config(self) -> FeatureConfig:
+        """The feature configuration the model was trained with."""
+        return FeatureConfig(**self.feature_settings)
+
+    def label_config(self) -> LabelConfig:
+        """The label configuration the model was trained with."""
+        return LabelConfig(**self.label_settings)
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What goes into a bundle.
+
+    Attributes
+    ----------
+    members
+        Walk-forward members in time order, the production member last.
+    feature_names
+        The ordered schema: the columns of the matrix the members predict from.
+    created_at
+        Time zone aware; given, not read from the clock, so that equal content gives equal bytes.
+    train_start, train_end
+        First and last training candle of the production member (UTC).
+    final_window_start
+        First candle of the window that training never saw.
+    data_hash
+        SHA-256 of the training candles.
+    drift_baseline
+        From `drift_baseline`.
+    self_test
+        From `selftest_from_candles` or `selftest_from_rows`. A bundle without one is never served.
+    """
+
+    model_name: str
+    members: Sequence[Member]
+    feature_names: Sequence[str]
+    created_at: datetime
+    pairs: Sequence[str] = ()
+    timeframe: str | None = None
+    scope: Scope = "pooled"
+    feature_config: FeatureConfig = field(default_factory=FeatureConfig)
+    label_config: LabelConfig = field(default_factory=LabelConfig)
+    model_config: ModelConfig = field(default_factory=ModelConfig)
+    train_start: pd.Timestamp | None = None
+    train_end: pd.Timestamp | None = None
+    final_window_start: pd.Timestamp | None = None
+    data_hash: str | None = None
+    git_revision: str | None = None
+    package_versions: Mapping[str, str] = field(default_factory=dict)
+    drift_baseline: Mapping[str, object] | None = None
+    self_test: SelfTest | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: every file verified, every member parsed.
+
+    Attributes
+    ----------
+    directory
+        Where it was read from.
+    digest
+        SHA-256 of its manifest.
+    members
+        As `BundleContent.members`.
+    """
+
+    directory: Path
+    digest: str
+    manifest: Manifest
+    members: tuple[Member, ...]
+    drift_baseline: Mapping[str, Any] | None
+    selftest: SelfTest | None
+
+    def predict(self, X: pd.DataFrame, dates: pd.DatetimeIndex) -> Prediction:
+        """Probabilities and signals, each candle by the member whose validity span covers it.
+
+        Parameters
+        ----------
+        X
+            Features, shape (rows, features), with the columns of `manifest.features`.
+        dates
+            Open time of each row's candle (UTC).
+        """
+        from freqtrade_mlpipe.member import predict
+
+        return predict(self.members, X, dates)
+
+    def self_test(self, compute: ComputeFeatures | None = None) -> None:
+        """Recompute the stored features and probabilities.
+
+        Parameters
+        ----------
+        compute
+            Candles of one pair and the pair's name → its features. Needed unless the bundle was
+            made without candles.
+
+        Raises
+        ------
+        BundleError
+            A difference beyond tolerance (the columns are named), or no self-test in the bundle.
+        """
+        if self.selftest is None:
+            raise BundleError(
+                f"The bundle {self.directory} carries no self-test and cannot be trusted. "
+                "Write it again with one."
+            )
+        self.selftest.run(self.members, compute)
+
+
+def write_bundle(directory: Path | str, content: BundleContent) -> str:
+    """Write `content` as the new folder `directory`, whole or not at all.
+
+    Equal content gives equal bytes.
+
+    Returns
+    -------
+    str
+        The digest: SHA-256 of manifest.json, which covers every file.
+
+    Raises
+    ------
+    BundleError
+        `directory` exists and is not empty, there is no member, or the content cannot be described.
+    """
+    files: dict[str, bytes] = {}
+    for k, member in enumerate(content.members):
+        files |= {f"members/{k}/{name}": data for name, data in member.to_files().items()}
+    if content.drift_baseline is not None:
+        files[BASELINE_FILE] = _canonical_json(content.drift_baseline)
+    if content.self_test is not None:
+        files |= selftest.to_files(content.self_test)
+    for name in files:
+        check_name(name)
+    manifest = _canonical_json(_describe(content, files).model_dump(mode="json"))
+    write_folder(Path(directory), {**files, MANIFEST_FILE: manifest})
+    return sha256(manifest)
+
+
+def verify_bundle(
+    directory: Path | str, expect_digest: str | None = None
+) -> tuple[Manifest, str, dict[str, bytes]]:
+    """The manifest, the digest and the checked bytes of all files; no model is parsed.
+
+    Raises
+    ------
+    BundleError
+        As `load_bundle`.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise BundleError(f"No bundle at {root}: there is no such folder. Check the path.")
+    if not (root / MANIFEST_FILE).exists():
+        raise BundleError(
+            f"{root} is not a bundle: it has no {MANIFEST_FILE}. Write one with write_bundle or "
+            "save_model."
+        )
+    data = read_file(root / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    digest = sha256(data)
+    if expect_digest is not None and digest != expect_digest:
+        raise BundleError(
+            f"The bundle {root} has the digest {digest[:12]}…, expected {expect_digest[:12]}…. "
+            "It is corrupt or another model was put in its place; get it again from the registry."
+        )
+    manifest = _parse_manifest(root, data)
+    files = read_listed(root, manifest.files, besides=frozenset({MANIFEST_FILE}))
+    return manifest, digest, {**files, MANIFEST_FILE: data}
+
+
+def copy_bundle(source: Path | str, directory: Path | str, expect_digest: str) -> Path:
+    """Verify the bundle `source` and write what was verified to the new folder `directory`.
+
+    Raises
+    ------
+    BundleError
+        As `load_bundle` and `write_bundle`.
+    """
+    _, _, files = verify_bundle(source, expect_digest)
+    write_folder(Path(directory), files)
+    return Path(directory)
+
+
+def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> Bundle:
+    """Verify a bundle, then load it.
+
+    Parameters
+    ----------
+    directory
+        A folder written by `write_bundle`.
+    expect_digest
+        The digest the registry recorded. Without it only accidents are noticed, not an attacker
+        who rewrote the manifest too.
+
+    Raises
+    ------
+    BundleError
+        Any file missing, not listed, changed, linked, oddly named or too large; an unknown format
+        version; a member that cannot be read.
+    """
+    manifest, digest, files = verify_bundle(directory, expect_digest)
+    members = tuple(_load_member(files, k, manifest) for k in range(len(manifest.members)))
+    baseline = json.loads(files[BASELINE_FILE]) if BASELINE_FILE in files else None
+    test = (
+        selftest.from_files(files, manifest.features, len(members))
+        if selftest.EXPECTED_FILE in files
+        else None
+    )
+    return Bundle(Path(directory), digest, manifest, members, baseline, test)
+
+
+def _load_member(files: Mapping[str, bytes], k: int, manifest: Manifest) -> Member:
+    from freqtrade_mlpipe.member import Member
+
+    prefix = f"members/{k}/"
+    own = {
+        name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
+    }
+    try:
+        member = Member.from_files(own)
+    except MLPipeError as error:
+        raise BundleError(f"Member {k} of the bundle cannot be loaded: {error}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+        raise BundleError(
+            f"Member {k} of the bundle cannot be read ({type(error).__name__}: {error}). "
+            "Get the bundle again, or train again."
+        ) from error
+    if _member_entry(member) != manifest.members[k]:
+        raise BundleError(
+            f"Member {k} of the bundle is not the one its manifest describes. Get the bundle again."
+        )
+    return member
+
+
+def _member_entry(member: Member) -> MemberEntry:
+    return MemberEntry(
+        model_type=member.model_type,
+        train_start=_moment(member.train_start),
+        train_end=_moment(member.train_end),
+        valid_from=_moment(member.valid_from),
+        valid_to=_moment(member.valid_to),
+        n_train_rows=member.n_train_rows,
+    )
+
+
+def _describe(content: BundleContent, files: Mapping[str, bytes]) -> Manifest:
+    try:
+        return Manifest(
+            format_version=FORMAT_VERSION,
+            model_name=content.model_name,
+            created_at=content.created_at,
+            scope=content.scope,
+            pairs=tuple(content.pairs),
+            timeframe=content.timeframe,
+            features=tuple(content.feature_names),
+            feature_settings=content.feature_config.model_dump(mode="json"),
+            label_settings=content.label_config.model_dump(mode="json"),
+            model_settings=content.model_config.model_dump(mode="json"),
+            train_start=_moment(content.train_start),
+            train_end=_moment(content.train_end),
+            final_window_start=_moment(content.final_window_start),
+            members=tuple(_member_entry(member) for member in content.members),
+            package_versions=dict(sorted(content.package_versions.items())),
+            git_revision=content.git_revision,
+            data_hash=content.data_hash,
+            files={
+                name: FileEntry(sha256=sha256(data), size=len(data))
+                for name, data in sorted(files.items())
+            },
+        )
+    except ValidationError as error:
+        raise BundleError(f"This model cannot be bundled: {error}") from error
+
+
+def _moment(value: pd.Timestamp | None) -> datetime | None:
+    if value is None or pd.isna(value):
+        return None
+    moment = value.tz_localize("UTC") if value.tzinfo is None else value.tz_convert("UTC")
+    return moment.floor("us").to_pydatetime()
+
+
+def _canonical_json(value: object) -> bytes:
+    text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def _parse_manifest(root: Path, data: bytes) -> Manifest:
+    try:
+        values = json.loads(data)
+        version = values.get("format_version") if isinstance(values, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"The bundle {root} has format version {version!r}; this release reads "
+                f"{FORMAT_VERSION}. Install the release that wrote it, or train again."
+            )
+        return Manifest(**values)
+    except (ValueError, TypeError, RecursionError) as error:  # JSON, UTF-8 and schema errors
+        raise BundleError(
+            f"{root / MANIFEST_FILE} cannot be read: {str(error)[:300]}. Get the bundle again."
+        ) from error

@@ -1,0 +1,207 @@
+"""What the bot reads: bundles by digest on the local disk, and the last answer of the registry.
+
+The registry (and MLflow with it) is imported only when it is asked. While it is down, the last
+answer and the bundle it names keep serving.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError, TrackingError
+from freqtrade_mlpipe.registry.bundle import Bundle, load_bundle, verify_bundle
+from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
+from freqtrade_mlpipe.registry.files import read_file, write_atomically
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.registry.store import ModelRegistry
+
+CACHE_NAME = "cache"
+PRODUCTION = "production"
+LATEST = "latest"
+_POINTERS = "pointers"
+_MAX_POINTER_BYTES = 10_000
+
+Download = Callable[[Path], Path]
+"""Copies a bundle into the folder given; the path of the copy."""
+
+
+@dataclass(frozen=True)
+class ResolvedVersion:
+    """Which bundle to serve.
+
+    Attributes
+    ----------
+    name, version
+        The registered version.
+    digest
+        Digest of its bundle.
+    path
+        The bundle in the cache; verified when it was put there.
+    stale_reason
+        Why the registry could not be asked, in which case this is its last answer; else None.
+    """
+
+    name: str
+    version: str
+    digest: str
+    path: Path
+    stale_reason: str | None = None
+
+
+class BundleCache:
+    """Verified bundles under `directory/cache`, and which of them to serve.
+
+    Parameters
+    ----------
+    directory
+        The registry's folder.
+    tracking_uri
+        As for `ModelRegistry`.
+    """
+
+    def __init__(self, directory: Path | str, tracking_uri: str | None = None) -> None:
+        self.directory = Path(directory).absolute()
+        self.root = self.directory / CACHE_NAME
+        self._tracking_uri = tracking_uri
+        self._registry: ModelRegistry | None = None
+        self._verified: set[str] = set()
+
+    def path_of(self, digest: str) -> Path:
+        """Where the bundle with this digest is kept."""
+        return self.root / digest
+
+    def resolve(self, model_name: str, version: str | None = None) -> ResolvedVersion:
+        """Ask the registry which bundle to serve, and have it here.
+
+        Parameters
+        ----------
+        version
+            A version's number, "latest" (the newest that was registered), or None for production.
+
+        Raises
+        ------
+        RegistryError
+            No such model or version, nothing in production, or the registry cannot be asked and
+            never was before.
+        BundleError
+            The bundle is corrupt in the registry, and not here either.
+        """
+        wanted = version or PRODUCTION
+        try:
+            resolved = self._ask(model_name, wanted)
+        except (RegistryUnavailableError, TrackingError) as error:
+            return self._recall(model_name, wanted, error)
+        pointer = {**asdict(resolved), "path": None}
+        data = json.dumps(pointer, sort_keys=True).encode()
+        path = self._pointer(model_name, wanted)
+        if not path.exists() or path.read_bytes() != data:
+            write_atomically(path, data)
+        return resolved
+
+    def load(self, resolved: ResolvedVersion) -> Bundle:
+        """Load a resolved bundle; one that rotted in the cache is fetched anew.
+
+        Raises
+        ------
+        BundleError
+            It cannot be loaded even so.
+        """
+        try:
+            return load_bundle(resolved.path, expect_digest=resolved.digest)
+        except BundleError:
+            self._verified.discard(resolved.digest)
+            again = self._ask(resolved.name, resolved.version)
+            return load_bundle(again.path, expect_digest=resolved.digest)
+
+    def fetch(self, digest: str, download: Download, *, refresh: bool = False) -> Path:
+        """The bundle with this digest, downloaded unless a sound copy is here.
+
+        It is downloaded beside its place, verified, then renamed. A corrupt copy is set aside
+        under a name that starts with `.corrupt-`.
+
+        Parameters
+        ----------
+        refresh
+            Download and verify even if a sound copy is here, to check the source.
+
+        Raises
+        ------
+        BundleError
+            What was downloaded is corrupt.
+        """
+        place = self.path_of(digest)
+        if not refresh and self._is_sound(place, digest):
+            return place
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".download-", dir=self.root))
+        try:
+            copy = download(folder)
+            verify_bundle(copy, digest)
+            if not self._is_sound(place, digest):
+                self._put(copy, place, digest)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._verified.add(digest)
+        return place
+
+    def _put(self, copy: Path, place: Path, digest: str) -> None:
+        if place.exists():
+            place.rename(self.root / f".corrupt-{digest[:16]}-{uuid.uuid4().hex[:8]}")
+        try:
+            copy.rename(place)
+        except OSError:  # another process was faster
+            verify_bundle(place, digest)
+
+    def _is_sound(self, place: Path, digest: str) -> bool:
+        if not place.exists():
+            self._verified.discard(digest)
+            return False
+        if digest in self._verified:
+            return True
+        try:
+            verify_bundle(place, digest)
+        except BundleError:
+            return False
+        self._verified.add(digest)
+        return True
+
+    def _ask(self, model_name: str, wanted: str) -> ResolvedVersion:
+        if self._registry is None:
+            from freqtrade_mlpipe.registry.store import ModelRegistry
+
+            self._registry = ModelRegistry(self._tracking_uri, self.directory)
+        number, digest = self._registry.resolve(model_name, wanted)
+        place = self.path_of(digest)
+        if not self._is_sound(place, digest):
+            registry = self._registry
+            place = self.fetch(digest, lambda folder: registry.copy_to(model_name, number, folder))
+        return ResolvedVersion(model_name, number, digest, place)
+
+    def _recall(self, model_name: str, wanted: str, error: MLPipeError) -> ResolvedVersion:
+        path = self._pointer(model_name, wanted)
+        try:
+            known = json.loads(read_file(path, _MAX_POINTER_BYTES))
+            digest, number = str(known["digest"]), str(known["version"])
+        except (BundleError, ValueError, KeyError, TypeError):
+            raise RegistryError(
+                f"{error} Nothing was served from this folder before ({self.root}), so there is no "
+                "bundle to go on with. Start the registry and try again."
+            ) from error
+        place = self.path_of(digest)
+        if not self._is_sound(place, digest):
+            raise RegistryError(
+                f"{error} The bundle served last, {digest[:12]}…, is missing or corrupt in "
+                f"{self.root}. Start the registry and try again."
+            ) from error
+        return ResolvedVersion(model_name, number, digest, place, stale_reason=str(error))
+
+    def _pointer(self, model_name: str, wanted: str) -> Path:
+        return self.root / _POINTERS / f"{model_name}@{wanted}.json"

@@ -1,0 +1,247 @@
+"""Calls to the MLflow store that survive contention: retried, idempotent, and with our errors.
+
+MLflow is the store and the transport only; no model is ever loaded through its flavors, which
+execute code.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from freqtrade_mlpipe.exceptions import RegistryError
+from freqtrade_mlpipe.mlflow_store import experiment_id, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+EXPERIMENT = "freqtrade_mlpipe.registry"
+NONCE_TAG = "mlpipe.nonce"
+_ATTEMPTS = 10
+_CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry cannot be reached; nothing is known about what it holds."""
+
+
+class Connection:
+    """The registry's calls to one MLflow store.
+
+    Parameters
+    ----------
+    tracking_uri
+        As for `mlflow_store.open_store`.
+    directory
+        Folder of the embedded database and artifacts.
+    """
+
+    def __init__(self, tracking_uri: str | None, directory: Path) -> None:
+        self.directory = directory
+        self.client: MlflowClient = open_store(tracking_uri, directory)
+
+    def ensure_model(self, name: str, kind: str) -> None:
+        """Create the registered model `name` unless it exists."""
+        with suppress(_AlreadyThereError):
+            self._call(lambda: self.client.create_registered_model(name, {"mlpipe.kind": kind}))
+
+    def has_model(self, name: str) -> bool:
+        """Whether a registered model `name` exists."""
+        return self._call(lambda: self.client.get_registered_model(name), missing=None) is not None
+
+    def model_names(self, kind: str) -> list[str]:
+        """Names of the registered models of this kind, sorted."""
+        names: list[str] = []
+        token = None
+        while True:
+            search = partial(
+                self.client.search_registered_models,
+                f"tags.`mlpipe.kind` = '{kind}'",
+                max_results=1000,
+                page_token=token,
+            )
+            page: Any = self._call(search)
+            names += [model.name for model in page]
+            token = page.token
+            if not token:
+                return sorted(names)
+
+    def create_version(
+        self, name: str, tags: Mapping[str, str], *, source: str, run_id: str | None = None
+    ) -> Any:
+        """Create a version with all its tags in one transaction, exactly once.
+
+        A call that failed after the store had committed is recognised by its nonce.
+        """
+        nonce = uuid.uuid4().hex
+        tagged = {**tags, NONCE_TAG: nonce}
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(
+                    lambda: self.client.create_model_version(
+                        name, source, run_id, tags=tagged, await_creation_for=0
+                    )
+                )
+            except _TransientError as error:
+                landed = self._call(
+                    lambda: self.client.search_model_versions(
+                        f"name = '{name}' and tags.`{NONCE_TAG}` = '{nonce}'", max_results=1
+                    )
+                )
+                if landed:
+                    return landed[0]
+                _wait(attempt, error)
+        raise AssertionError("_wait raises on the last attempt")
+
+    def get_version(self, name: str, version: str) -> Any | None:
+        """One version with its tags, or None."""
+        return self._call(lambda: self.client.get_model_version(name, version), missing=None)
+
+    def list_versions(self, name: str, *, newest: int | None = None) -> list[Any]:
+        """The versions of `name` with their tags, newest first; at most `newest` of them."""
+        versions: list[Any] = []
+        token = None
+        while True:
+            search = partial(
+                self.client.search_model_versions,
+                f"name = '{name}'",
+                max_results=newest or 10_000,
+                order_by=["version_number DESC"],
+                page_token=token,
+            )
+            page: Any = self._call(search)
+            versions += page
+            token = page.token
+            if newest is not None or not token:
+                return versions
+
+    def set_tag(self, name: str, version: str, key: str, value: str) -> None:
+        """Set one tag of a version."""
+        self._call(lambda: self.client.set_model_version_tag(name, version, key, value))
+
+    def get_alias(self, name: str, alias: str) -> str | None:
+        """The version an alias names, or None."""
+        model = self._call(lambda: self.client.get_registered_model(name), missing=None)
+        found = None if model is None else model.aliases.get(alias)
+        return None if found is None else str(found)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Let an alias name a version."""
+        self._call(lambda: self.client.set_registered_model_alias(name, alias, version))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias if it is there."""
+        self._call(lambda: self.client.delete_registered_model_alias(name, alias), missing=None)
+
+    def delete_version(self, name: str, version: str) -> None:
+        """Delete a version if it is there."""
+        self._call(lambda: self.client.delete_model_version(name, version), missing=None)
+
+    def upload(self, folder: Path, artifact_path: str, run_id: str | None, run_name: str) -> str:
+        """Copy a folder into the artifacts of a run; a new finished run if `run_id` is None.
+
+        Returns
+        -------
+        str
+            The run's id.
+        """
+        if run_id is not None:
+            self._call(lambda: self.client.log_artifacts(run_id, str(folder), artifact_path))
+            return run_id
+        experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
+        run = self._call(lambda: self.client.create_run(experiment, run_name=run_name))
+        new_id = str(run.info.run_id)
+        self._call(lambda: self.client.log_artifacts(new_id, str(folder), artifact_path))
+        self._call(lambda: self.client.set_terminated(new_id))
+        return new_id
+
+    def download(self, run_id: str, artifact_path: str, folder: Path) -> Path:
+        """Copy the artifacts at `artifact_path` into `folder`; the path of the copy."""
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            copy = self._call(
+                lambda: self.client.download_artifacts(run_id, artifact_path, str(folder))
+            )
+        except OSError as error:
+            raise RegistryError(
+                f"The artifacts of run {run_id} cannot be read: {error}. Restore them, or delete "
+                "the version."
+            ) from error
+        return Path(copy)
+
+    def delete_artifacts(self, run_id: str, artifact_path: str) -> None:
+        """Remove the artifacts at `artifact_path` of a run, if they are there."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        run = self._call(lambda: self.client.get_run(run_id), missing=None)
+        if run is not None:
+            repository = get_artifact_repository(
+                run.info.artifact_uri, tracking_uri=self.client.tracking_uri
+            )
+            self._call(lambda: repository.delete_artifacts(artifact_path), missing=None)
+
+    def _call(self, call: Callable[[], T], **answer_if: T) -> T:
+        """The call's answer; `missing=value` is the answer when what was asked for is not there."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(call)
+            except _TransientError as error:
+                _wait(attempt, error)
+            except _MissingError as error:
+                if "missing" in answer_if:
+                    return answer_if["missing"]
+                raise RegistryError(f"The registry does not know it: {error}.") from error
+        raise AssertionError("_wait raises on the last attempt")
+
+    @staticmethod
+    def _once(call: Callable[[], T]) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return call()
+        except MlflowException as error:
+            raise _translate(error) from error
+
+
+class _TransientError(Exception):
+    """Lost a race for the database, or the answer got lost; asking again may help."""
+
+
+class _MissingError(Exception):
+    """What was asked for does not exist."""
+
+
+class _AlreadyThereError(Exception):
+    """What was to be created exists."""
+
+
+def _translate(error: Any) -> Exception:
+    code, text = str(error.error_code), str(error)
+    if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text):
+        return _MissingError(text)
+    if code == "RESOURCE_ALREADY_EXISTS":
+        return _AlreadyThereError(text)
+    if code == "TEMPORARILY_UNAVAILABLE" or any(sign in text for sign in _CONTENTION):
+        return _TransientError(text)
+    if "API request to" in text:  # no connection, or an answer that is not MLflow's
+        return RegistryUnavailableError(f"The registry server does not answer: {text[:300]}")
+    return RegistryError(f"The registry refused: {text[:500]}")
+
+
+def _wait(attempt: int, error: Exception) -> None:
+    if attempt == _ATTEMPTS - 1:
+        raise RegistryUnavailableError(
+            f"The registry stayed busy for {_ATTEMPTS} attempts: {str(error)[:300]}. Try again."
+        ) from error
+    # Processes that collided wait for different times.
+    spread = 0.5 + (os.getpid() * 7919 % 101) / 100
+    time.sleep(0.01 * 2**attempt * spread)

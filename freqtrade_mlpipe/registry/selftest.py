@@ -1,0 +1,245 @@
+"""The self-test of a bundle: candles, and the features and probabilities they must give again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from freqtrade_mlpipe.exceptions import BundleError
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.member import Member
+
+ComputeFeatures = Callable[[pd.DataFrame, str], pd.DataFrame]
+"""Candles of one pair, and the pair → its features, one row a candle."""
+
+CANDLES_FILE = "selftest.feather"
+EXPECTED_FILE = "selftest_expected.feather"
+CANDLE_COLUMNS = ("date", "open", "high", "low", "close", "volume")
+FEATURE_TOLERANCE = 1e-5
+"""Relative to the value, or to the column's median magnitude where the value is smaller."""
+PROBABILITY_TOLERANCE = 1e-6
+MAX_ROWS = 100_000
+MAX_BYTES = 32 * 1024**2
+
+_PAIR = "pair"
+_PROBABILITY = "mlpipe_proba_"
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What a bundle must reproduce before it is trusted.
+
+    Attributes
+    ----------
+    candles
+        Columns pair, date (UTC), open, high, low, close, volume; each pair's rows together, in
+        order. None where the model was trained on a matrix without candles.
+    features
+        float32, one column a feature in schema order, rows as in `candles`; NaN in the warm-up.
+    probabilities
+        float64 of shape (rows, members): each member's class-1 probability; NaN where a feature
+        it needs is NaN.
+    """
+
+    candles: pd.DataFrame | None
+    features: pd.DataFrame
+    probabilities: np.ndarray
+
+    def run(self, members: Sequence[Member], compute: ComputeFeatures | None = None) -> None:
+        """Recompute everything and compare.
+
+        Raises
+        ------
+        BundleError
+            A feature differs by more than 1e-5 (relative) or a probability by more than 1e-6; the
+            message names the columns.
+        """
+        features = self.features
+        if self.candles is not None:
+            if compute is None:
+                raise ValueError("This self-test holds candles: pass the function for features.")
+            features = _compute(self.candles, compute, list(self.features.columns))
+            _compare_features(self.features, features)
+        found = _probabilities(members, features)
+        if found.shape != self.probabilities.shape:
+            raise BundleError(
+                f"The self-test expects {self.probabilities.shape[1]} members, the bundle has "
+                f"{found.shape[1]}. Write the bundle again."
+            )
+        for k in range(found.shape[1]):
+            gap = _gap(self.probabilities[:, k], found[:, k])
+            if not gap <= PROBABILITY_TOLERANCE:
+                raise BundleError(
+                    f"Member {k} does not reproduce its probabilities: off by {gap:.3g}, allowed "
+                    f"{PROBABILITY_TOLERANCE:g}. The libraries here differ from those it was "
+                    "trained with (see package_versions in its manifest); train again."
+                )
+
+
+def selftest_from_candles(
+    members: Sequence[Member], candles: Mapping[str, pd.DataFrame], compute: ComputeFeatures
+) -> SelfTest:
+    """A self-test over raw candles, a few hundred rows of each pair given."""
+    parts = [
+        frame.loc[:, list(CANDLE_COLUMNS)].assign(**{_PAIR: pair})
+        for pair, frame in sorted(candles.items())
+    ]
+    table = pd.concat(parts, ignore_index=True)[[_PAIR, *CANDLE_COLUMNS]]
+    features = _compute(table, compute, None)
+    return SelfTest(table, features, _probabilities(members, features))
+
+
+def selftest_from_rows(members: Sequence[Member], X: pd.DataFrame, n_rows: int = 256) -> SelfTest:
+    """A self-test over the last `n_rows` of a feature matrix, for a model without candles."""
+    features = X.iloc[-n_rows:].reset_index(drop=True).astype(np.float32)
+    return SelfTest(None, features, _probabilities(members, features))
+
+
+def to_files(test: SelfTest) -> dict[str, bytes]:
+    """The files of a self-test, uncompressed Arrow IPC, the same bytes for the same content."""
+    expected = test.features.astype(np.float32)
+    for k in range(test.probabilities.shape[1]):
+        expected[f"{_PROBABILITY}{k}"] = test.probabilities[:, k]
+    files = {EXPECTED_FILE: _encode(expected)}
+    if test.candles is not None:
+        files[CANDLES_FILE] = _encode(test.candles)
+    return files
+
+
+def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_members: int) -> SelfTest:
+    """Read a self-test back.
+
+    Raises
+    ------
+    BundleError
+        The tables are not those of a bundle with this schema and number of members.
+    """
+    expected = _decode(EXPECTED_FILE, files[EXPECTED_FILE])
+    probability_columns = [f"{_PROBABILITY}{k}" for k in range(n_members)]
+    if list(expected.columns) != [*schema, *probability_columns]:
+        raise BundleError(
+            f"{EXPECTED_FILE} does not have the columns of the bundle's feature schema. "
+            "Write the bundle again."
+        )
+    candles = None
+    if CANDLES_FILE in files:
+        candles = _decode(CANDLES_FILE, files[CANDLES_FILE])
+        if list(candles.columns) != [_PAIR, *CANDLE_COLUMNS] or len(candles) != len(expected):
+            raise BundleError(f"{CANDLES_FILE} is not a candle table. Write the bundle again.")
+    features = expected.loc[:, list(schema)].astype(np.float32)
+    probabilities = expected.loc[:, probability_columns].to_numpy(np.float64)
+    return SelfTest(candles, features, probabilities)
+
+
+def _compute(
+    candles: pd.DataFrame, compute: ComputeFeatures, schema: list[str] | None
+) -> pd.DataFrame:
+    parts = []
+    for pair, frame in candles.groupby(_PAIR, sort=False, observed=True):
+        features = compute(
+            frame.loc[:, list(CANDLE_COLUMNS)].reset_index(drop=True), str(pair)
+        ).reset_index(drop=True)
+        missing = [name for name in schema or () if name not in features.columns]
+        if missing or len(features) != len(frame):
+            raise BundleError(
+                f"The features of {pair} cannot be computed as in training: missing columns "
+                f"{missing[:5]}, {len(features)} rows for {len(frame)} candles. Use the feature "
+                "configuration and strategy the model was trained with."
+            )
+        parts.append(features.loc[:, schema] if schema else features)
+    return pd.concat(parts, ignore_index=True).astype(np.float32)
+
+
+def _probabilities(members: Sequence[Member], features: pd.DataFrame) -> np.ndarray:
+    columns = [np.asarray(member.predict_proba(features), dtype=np.float64) for member in members]
+    return np.column_stack(columns)
+
+
+def _compare_features(expected: pd.DataFrame, found: pd.DataFrame) -> None:
+    a, b = expected.to_numpy(np.float64), found.to_numpy(np.float64)
+    magnitude = np.abs(a)
+    typical = np.nan_to_num(np.nanmedian(np.where(np.isfinite(a), magnitude, np.nan), axis=0))
+    allowed = FEATURE_TOLERANCE * np.maximum(np.nan_to_num(magnitude), typical) + 1e-12
+    with np.errstate(invalid="ignore"):
+        same = (np.abs(a - b) <= allowed) | (np.isnan(a) & np.isnan(b))
+    wrong = [
+        str(name) for name, ok in zip(expected.columns, same.all(axis=0), strict=True) if not ok
+    ]
+    if wrong:
+        raise BundleError(
+            f"{len(wrong)} features come out differently than in training: "
+            f"{', '.join(wrong[:8])}{' …' if len(wrong) > 8 else ''}. The feature "
+            "configuration, the strategy's own features or TA-Lib changed; train again, or "
+            "restore them."
+        )
+
+
+def _gap(expected: np.ndarray, found: np.ndarray) -> float:
+    if not np.array_equal(np.isnan(expected), np.isnan(found)):
+        return float("inf")
+    gaps = np.abs(expected - found)[~np.isnan(expected)]
+    return float(gaps.max(initial=0.0))
+
+
+def _encode(frame: pd.DataFrame) -> bytes:
+    import pyarrow as pa
+
+    columns = {str(name): _arrow(frame[name]) for name in frame.columns}
+    table = pa.table(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(
+        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=None)
+    ) as out:
+        out.write_table(table, max_chunksize=MAX_ROWS)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _arrow(column: pd.Series) -> object:
+    import pyarrow as pa
+
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        nanoseconds = pd.DatetimeIndex(column).as_unit("ns").asi8
+        return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return pa.array(column.to_numpy())
+    return pa.array([str(value) for value in column], pa.string())
+
+
+def _decode(name: str, data: bytes) -> pd.DataFrame:
+    import pyarrow as pa
+
+    if len(data) > MAX_BYTES:
+        raise BundleError(f"{name} is larger than the {MAX_BYTES} bytes allowed.")
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        table.validate(full=True)
+        if table.num_rows > MAX_ROWS:
+            raise BundleError(f"{name} holds more than the {MAX_ROWS} rows allowed.")
+        columns = {
+            field.name: _column(name, field.type, column)
+            for field, column in zip(table.schema, table.columns, strict=True)
+        }
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{name} cannot be read: {error}. Write the bundle again.") from error
+    return pd.DataFrame(columns)
+
+
+def _column(name: str, kind: object, column: object) -> object:
+    import pyarrow as pa
+
+    assert isinstance(column, pa.ChunkedArray)
+    if column.null_count:
+        raise BundleError(f"{name} holds nulls. Write the bundle again.")
+    if kind == pa.timestamp("ns", tz="UTC"):
+        nanoseconds = column.cast(pa.int64()).to_numpy()
+        return pd.DatetimeIndex(nanoseconds.astype("datetime64[ns]")).tz_localize("UTC")
+    if kind == pa.string():
+        return column.to_pylist()
+    if kind in (pa.float32(), pa.float64()):
+        return column.to_numpy()
+    raise BundleError(f"{name} holds a column of type {kind}. Write the bundle again.")
