@@ -264,7 +264,10 @@ def _prices(df: pd.DataFrame) -> _Prices:
         raise DataError(
             f"labels: columns {missing} are missing, found {list(map(str, df.columns))}."
         )
-    columns = {name: df[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in PRICES}
+    try:
+        columns = {name: df[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in PRICES}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"labels: the prices must be numbers: {error}") from error
     for name, values in columns.items():
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):

@@ -88,8 +88,8 @@ def strategy_returns(
         trades = rows[_while_flat(start[rows], end[rows])]
         slots = np.minimum((end[trades] - first) // step, len(booked) - 1)
         np.add.at(booked, slots, (gross[trades] - round_trip_cost) / n_pairs)
-    grid = index.min() + np.arange(len(booked)) * pd.Timedelta(step, unit="ns")
-    return pd.Series(booked, index=pd.DatetimeIndex(grid), name="return")
+    grid = pd.DatetimeIndex((first + np.arange(len(booked)) * step).view("M8[ns]"), tz="UTC")
+    return pd.Series(booked, index=grid.tz_convert(index.tz), name="return")
 
 
 def expected_profit(

@@ -119,9 +119,11 @@ class Rows:
                 f"{n_periods} test periods need more than {n_periods} different dates, "
                 f"found {len(unique)}. Use more candles or fewer folds."
             )
-        first, span = int(unique[0]), int(unique[-1] - unique[0] + np.diff(unique).min())
+        candle = int(np.diff(unique).min())
+        span = int(unique[-1] - unique[0]) + candle
         shares = skip + (1.0 - skip) * np.arange(n_periods) / n_periods
-        position = np.searchsorted(unique, first + np.floor(shares * span).astype(np.int64))
+        # A millionth of a candle of slack: 0.4 + 0.6 / 3 must not round up past a candle.
+        position = np.searchsorted(unique - unique[0], shares * span - 1e-6 * candle)
         if (np.diff(position) == 0).any() or position[-1] == len(unique):
             raise TrainingError(
                 f"At least one of {n_periods} test periods has no rows: {len(unique)} dates from "
