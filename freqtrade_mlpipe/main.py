@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MLPipeError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort of the console
         return _fail(error)
 
 

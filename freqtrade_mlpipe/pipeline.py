@@ -20,7 +20,8 @@ from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles
-from freqtrade_mlpipe.tracking import ExperimentTracker, git_revision, package_versions
+from freqtrade_mlpipe.tracking import ExperimentTracker
+from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
             "data, or leave the pair out."
         )
     parts = [_pair_rows(pair, frame, data, config) for pair, frame in sorted(data.candles.items())]
-    order = pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
+    order = (
+        pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
+    )
     joined = {name: pd.concat([part[name] for part in parts]).iloc[order] for name in parts[0]}
     return Dataset(**joined, round_trip_cost=2 * config.labels.fee)
 
@@ -115,7 +118,8 @@ def _pair_rows(
 ) -> dict[str, Any]:
     labels = make_labels(frame, config.labels)
     index = pd.MultiIndex.from_arrays(
-        [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")], names=["pair", "date"]
+        [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")],
+        names=["pair", "date"],
     )
     columns = {
         "X": data.compute(frame, pair),
@@ -167,7 +171,9 @@ def train(
     )
     rows = dataset.known_before(window)
     recorded = {"mlpipe": config.model_dump(mode="json"), **(settings or {})}
-    with tracker.start_run(f"{config.model_name} {now:%Y-%m-%d %H:%M}", recorded, data_hash=data.data_hash) as run_id:
+    with tracker.start_run(
+        f"{config.model_name} {now:%Y-%m-%d %H:%M}", recorded, data_hash=data.data_hash
+    ) as run_id:
         model, metrics = ModelTrainer(config.model, config.features).train(
             rows.X,
             rows.y,
@@ -184,7 +190,9 @@ def train(
         _track(tracker, model, metrics)
         content = _content(data, config, model, rows.X, window, now)
         version = _register(content, metrics, registry, run_id)
-        tracker.set_tags({"mlpipe.model_name": version.name, "mlpipe.model_version": version.version})
+        tracker.set_tags(
+            {"mlpipe.model_name": version.name, "mlpipe.model_version": version.version}
+        )
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
 

@@ -53,7 +53,9 @@ class Market:
         if self.n_candles < 2:
             raise ConfigError(f"Market: n_candles must be at least 2, found {self.n_candles}.")
         if not np.isfinite(self.signal) or self.signal < 0:
-            raise ConfigError(f"Market: signal must be a number of at least 0, found {self.signal}.")
+            raise ConfigError(
+                f"Market: signal must be a number of at least 0, found {self.signal}."
+            )
 
 
 def generate_market(market: Market) -> dict[str, pd.DataFrame]:
@@ -73,7 +75,10 @@ def generate_market(market: Market) -> dict[str, pd.DataFrame]:
     volatility = _volatility(rng, n, n_pairs)
     returns = _returns(rng, volatility, pressure, market.signal)
     dates = pd.date_range(
-        pd.Timestamp(market.start, tz="UTC"), periods=market.n_candles, freq=market.timeframe, unit="ns"
+        pd.Timestamp(market.start, tz="UTC"),
+        periods=market.n_candles,
+        freq=market.timeframe,
+        unit="ns",
     )
     keep = slice(_BURN_IN, None)
     return {
@@ -135,7 +140,9 @@ def _candles(
     low = np.minimum(open_, close) / (1 + lower)
     surprise = np.abs(returns) / volatility
     rhythm = 0.4 * np.sin(2 * np.pi * (np.arange(n) - 6) / 24.0)
-    turnover = 1e6 * np.exp(0.3 * surprise + 0.35 * pressure + rhythm + 0.3 * rng.standard_normal(n))
+    turnover = 1e6 * np.exp(
+        0.3 * surprise + 0.35 * pressure + rhythm + 0.3 * rng.standard_normal(n)
+    )
 
     def on_grid(price: FloatArray) -> FloatArray:
         return np.maximum(np.round(price / tick), 1.0) * tick

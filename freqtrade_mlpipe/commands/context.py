@@ -101,7 +101,10 @@ def _config_files(arguments: dict[str, Any]) -> list[str]:
         if missing:
             raise ConfigError(f"No configuration file {', '.join(missing)}.")
         return list(given)
-    places = [Path(arguments.get("user_data_dir") or "user_data") / "config.json", Path("config.json")]
+    places = [
+        Path(arguments.get("user_data_dir") or "user_data") / "config.json",
+        Path("config.json"),
+    ]
     for place in places:
         if place.is_file():
             return [str(place)]
@@ -121,12 +124,18 @@ def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
         "min_backtest_trades": arguments.get("min_backtest_trades"),
         "max_drawdown": arguments.get("max_drawdown"),
     }
-    wanted: dict[str, Any] = {"model_name": arguments.get("model_name"), "model": model, "gates": gates}
+    wanted: dict[str, Any] = {
+        "model_name": arguments.get("model_name"),
+        "model": model,
+        "gates": gates,
+    }
     return _given(wanted)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    cleaned = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
+    cleaned = {
+        key: _given(value) if isinstance(value, dict) else value for key, value in values.items()
+    }
     return {key: value for key, value in cleaned.items() if value is not None and value != {}}
 
 

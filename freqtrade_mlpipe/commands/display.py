@@ -44,7 +44,9 @@ def progress_bar() -> Iterator[ProgressCallback]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as bar:
+    with Progress(
+        *columns, console=progress_console, disable=not progress_console.is_terminal
+    ) as bar:
         stages: dict[str, int] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
@@ -58,7 +60,10 @@ def progress_bar() -> Iterator[ProgressCallback]:
 def print_training(outcome: TrainingOutcome) -> None:
     """Out-of-sample metrics of a fresh version."""
     version = outcome.version
-    table = Table(title=f"{version.name} version {version.version}: out-of-sample metrics", title_justify="left")
+    table = Table(
+        title=f"{version.name} version {version.version}: out-of-sample metrics",
+        title_justify="left",
+    )
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, label in HEADLINE_METRICS.items():
@@ -75,7 +80,9 @@ def print_training(outcome: TrainingOutcome) -> None:
 def print_gates(report: GateReport, version: ModelVersion) -> None:
     """The gates table and the verdict."""
     verdict = "passed" if report.passed else "REFUSED"
-    table = Table(title=f"{version.name} version {version.version}: gates {verdict}", title_justify="left")
+    table = Table(
+        title=f"{version.name} version {version.version}: gates {verdict}", title_justify="left"
+    )
     for column in ("gate", "verdict", "value", "limit", "what it says"):
         table.add_column(column, justify="right" if column in ("value", "limit") else "left")
     for check in report.checks:
@@ -108,10 +115,10 @@ def number(value: float | int | None) -> str:
     Examples
     --------
     >>> number(0.123456), number(12.0), number(None)
-    ('0.1235', '12', '–')
+    ('0.1235', '12', '-')
     """
     if value is None:
-        return "–"
+        return "-"
     if float(value).is_integer() and abs(value) < 1e12:
         return f"{int(value)}"
     return f"{value:.4g}"

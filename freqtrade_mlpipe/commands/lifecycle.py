@@ -128,9 +128,7 @@ def train_version(context: Context) -> TrainingOutcome:
         )
 
 
-def validate_version(
-    context: Context, version: ModelVersion
-) -> tuple[GateReport, BacktestOutcome]:
+def validate_version(context: Context, version: ModelVersion) -> tuple[GateReport, BacktestOutcome]:
     """Backtest the version, and the champion, on the final window with freqtrade, then run the gates.
 
     The report is stored with the version whatever it says.
@@ -144,7 +142,13 @@ def validate_version(
     def backtest(of: ModelVersion) -> BacktestOutcome:
         manifest = registry.load_bundle(version.name, version.version).manifest
         return run_backtest(
-            {**context.freqtrade, "exchange": {**context.freqtrade["exchange"], "pair_whitelist": list(manifest.pairs)}},
+            {
+                **context.freqtrade,
+                "exchange": {
+                    **context.freqtrade["exchange"],
+                    "pair_whitelist": list(manifest.pairs),
+                },
+            },
             model_name=of.name,
             version=of.version,
             start=manifest.final_window_start,

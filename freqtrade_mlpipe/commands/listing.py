@@ -84,13 +84,15 @@ def start_history(arguments: dict[str, Any]) -> int:
     entries = context.registry().get_model_history(context.mlpipe.model_name)
     if arguments.get("print_json"):
         return _json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
-    table = Table(title=f"{context.mlpipe.model_name}: promotions and rollbacks", title_justify="left")
+    table = Table(
+        title=f"{context.mlpipe.model_name}: promotions and rollbacks", title_justify="left"
+    )
     for column in ("#", "when (UTC)", "what", "version", "before", "after", "who", "reason"):
         table.add_column(column)
     for entry in entries:
         table.add_row(
             str(entry.number), f"{entry.at:%Y-%m-%d %H:%M:%S}", f"{'forced ' if entry.forced else ''}{entry.action}",
-            entry.version, entry.previous or "–", entry.production or "–", entry.actor, entry.reason,
+            entry.version, entry.previous or "-", entry.production or "-", entry.actor, entry.reason,
         )  # fmt: skip
     console.print(table)
     return 0

@@ -56,13 +56,17 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
     version = context.registry().get_version(outcome.version.name, outcome.version.version)
     if report.passed:
         _step(4, "Promote, then freqtrade's own backtest of MLStrategy with what production serves")
-        version = context.registry().promote_to_production(version.name, version.version, notes="quickstart")
+        version = context.registry().promote_to_production(
+            version.name, version.version, notes="quickstart"
+        )
         print_version(version, "is in production")
         _show_backtest(context, outcome.final_window_start)
     else:
         _step(4, "Not promoted: the gates refused it, so production stays as it was")
     _step(5, "Report")
-    page = write_report(context, version, outcome, report, backtest, note=_describe(market, arguments))
+    page = write_report(
+        context, version, outcome, report, backtest, note=_describe(market, arguments)
+    )
     _where_things_are(user_data, page, outcome.final_window_start, promoted=report.passed)
     return 0 if report.passed else GateRefusedError.exit_code
 
@@ -71,7 +75,9 @@ def _folder(given: str | None) -> Path:
     if given:
         folder = Path(given).absolute()
         if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).exists():
-            raise ConfigError(f"{folder} is not empty and was not made by quickstart: choose another --userdir.")
+            raise ConfigError(
+                f"{folder} is not empty and was not made by quickstart: choose another --userdir."
+            )
         return folder
     names = [FOLDER, *(f"{FOLDER}-{number}" for number in range(2, 1000))]
     return next(Path(name).absolute() for name in names if not Path(name).exists())
@@ -108,7 +114,8 @@ def _write_configuration(user_data: Path, arguments: dict[str, Any], market: Mar
     config = {key: value for key, value in config.items() if value is not None}
     (user_data / "config.json").write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
     (user_data / MARKER).write_text(
-        json.dumps({"signal": market.signal, "seed": market.seed} if market else {}) + "\n", encoding="utf-8"
+        json.dumps({"signal": market.signal, "seed": market.seed} if market else {}) + "\n",
+        encoding="utf-8",
     )
 
 
@@ -120,7 +127,9 @@ def _pairs_in(datadir: Path, timeframe: str) -> list[str]:
     found = get_datahandler(datadir, "feather").ohlcv_get_available_data(datadir, "spot")
     pairs = sorted({pair for pair, frame, _ in found if frame == timeframe})
     if not pairs:
-        raise ConfigError(f"{datadir} has no {timeframe} candles. Pass --timeframe, or another --datadir.")
+        raise ConfigError(
+            f"{datadir} has no {timeframe} candles. Pass --timeframe, or another --datadir."
+        )
     return pairs
 
 
@@ -135,7 +144,11 @@ def _show_backtest(context: Context, start: pd.Timestamp) -> None:
     """The backtest a user would run, with nothing pinned: freqtrade asks the strategy, the strategy asks production."""
     from freqtrade.optimize.backtesting import Backtesting
 
-    settings = {**deepcopy(context.freqtrade), "timerange": f"{int(start.timestamp())}-", "export": "none"}
+    settings = {
+        **deepcopy(context.freqtrade),
+        "timerange": f"{int(start.timestamp())}-",
+        "export": "none",
+    }
     Backtesting(settings).start()
     Backtesting.cleanup()
 
@@ -162,5 +175,7 @@ def _where_things_are(user_data: Path, page: Path, start: pd.Timestamp, *, promo
             f"  freqtrade-mlpipe history --userdir {user_data}",
         ]
     else:
-        lines += ["  freqtrade-mlpipe quickstart --signal 1        (a market in which there is something to learn)"]
+        lines += [
+            "  freqtrade-mlpipe quickstart --signal 1        (a market in which there is something to learn)"
+        ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -133,6 +133,8 @@ def _equity(trades: pd.DataFrame, balance: float, start: pd.Timestamp) -> pd.Ser
 
 
 def _market(candles: Mapping[str, pd.DataFrame]) -> pd.Series:
-    closes = pd.DataFrame({pair: frame.set_index("date")["close"] for pair, frame in candles.items()})
+    closes = pd.DataFrame(
+        {pair: frame.set_index("date")["close"] for pair, frame in candles.items()}
+    )
     relative: pd.Series = (closes.ffill() / closes.bfill().iloc[0]).mean(axis=1)
     return relative

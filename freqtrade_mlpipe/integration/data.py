@@ -171,8 +171,8 @@ def _check_raw(source: CandleSource, pair: str, timerange: TimeRange | None) -> 
     missing = expected - len(frame)
     if missing > MAX_GAP_FRACTION * expected:
         raise DataError(
-            f"{pair}: {missing} of {expected} {source.timeframe} candles are missing ({missing / expected:.1%}); at most "
-            f"{MAX_GAP_FRACTION:.0%} can be filled. Download the gaps again or choose another timerange."
+            f"{pair}: {missing} of {expected} {source.timeframe} candles are missing ({missing / expected:.1%}); at "
+            f"most {MAX_GAP_FRACTION:.0%} can be filled. Download the gaps again or choose another timerange."
         )
     if missing:
         logger.warning(

@@ -24,7 +24,7 @@ USER_FEATURE_PREFIX = "%-"
 class ServingError(OperationalException, ValueError):
     """No model can be served.
 
-    It is also a `ValueError` because freqtrade's wrapper around `bot_start` logs those as one line, without a traceback.
+    Also a `ValueError`: freqtrade's wrapper around `bot_start` logs those as one line, without a traceback.
     """
 
 
@@ -99,8 +99,8 @@ class MLPipeMixin:
         needed = served.engineer.startup_candles
         if needed > self.startup_candle_count:
             self._warn_once(
-                f"{served.resolved.name} version {served.resolved.version} needs {needed} startup candles, the strategy "
-                f"has {self.startup_candle_count}: copy the model's `features` into the mlpipe block of config.json."
+                f"{served.resolved.name} version {served.resolved.version} needs {needed} startup candles, the "
+                f"strategy has {self.startup_candle_count}: copy the model's `features` into the mlpipe block of config.json."
             )
         logger.info(
             "Serving %s version %s, trained on candles before %s.",
@@ -108,9 +108,7 @@ class MLPipeMixin:
         )  # fmt: skip
         return served
 
-    def mlpipe_features(
-        self, dataframe: pd.DataFrame, metadata: dict[str, Any]
-    ) -> pd.DataFrame:
+    def mlpipe_features(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
         """Add causal features of your own in columns that start with ``%-``; override it, the default adds none.
 
         The same method runs in training and in the bot. A row may use candles up to itself only.
