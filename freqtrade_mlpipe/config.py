@@ -15,7 +15,16 @@ from freqtrade_mlpipe.exceptions import ConfigError
 
 ModelType = Literal["random_forest", "xgboost", "lightgbm"]
 OptimizationMetric = Literal[
-    "f1", "accuracy", "precision", "recall", "roc_auc", "log_loss", "mcc", "brier", "expected_profit", "sharpe"
+    "f1",
+    "accuracy",
+    "precision",
+    "recall",
+    "roc_auc",
+    "log_loss",
+    "mcc",
+    "brier",
+    "expected_profit",
+    "sharpe",
 ]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust"]
@@ -159,6 +168,10 @@ class GateConfig(Section):
     max_calibration_error: float | None = Field(default=0.1, gt=0, le=1)
     champion_tolerance: float | None = Field(default=0.0, ge=0)
     """How much lower than the champion's the backtest Sharpe may be on the same window."""
+    min_market_excess: float | None = None
+    """By how much the backtest's total profit must exceed the market's change (fractions)."""
+    max_feature_drift: float | None = Field(default=None, gt=0)
+    """Largest population stability index of a feature between training and now."""
     max_report_age_hours: float = Field(default=168.0, gt=0)
 
 
@@ -205,8 +218,12 @@ class MLPipeConfig(Section):
         """
         block = config.get("mlpipe", {})
         if not isinstance(block, dict):
-            raise ConfigError(f"config: 'mlpipe' must be a JSON object, found {type(block).__name__}.")
+            raise ConfigError(
+                f"config: 'mlpipe' must be a JSON object, found {type(block).__name__}."
+            )
         parsed = cls(**block)
         user_data = Path(config.get("user_data_dir") or "user_data").absolute()
-        registry = parsed.registry.model_copy(update={"directory": user_data / parsed.registry.directory})
+        registry = parsed.registry.model_copy(
+            update={"directory": user_data / parsed.registry.directory}
+        )
         return parsed.model_copy(update={"registry": registry})

@@ -4,7 +4,6 @@ from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import (
     Bundle,
     BundleContent,
-    Manifest,
     copy_bundle,
     load_bundle,
     verify_bundle,
@@ -12,17 +11,29 @@ from freqtrade_mlpipe.registry.bundle import (
 )
 from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
-from freqtrade_mlpipe.registry.gates import Check, GateReport
+from freqtrade_mlpipe.registry.evidence import (
+    BacktestSummary,
+    Comparison,
+    Evidence,
+    Finding,
+)
+from freqtrade_mlpipe.registry.gates import run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry
+from freqtrade_mlpipe.registry.manifest import Manifest
+from freqtrade_mlpipe.registry.report import Check, GateReport
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, selftest_from_rows
 from freqtrade_mlpipe.registry.store import ModelRegistry
 from freqtrade_mlpipe.registry.versions import ModelStatus, ModelVersion
 
 __all__ = [
+    "BacktestSummary",
     "Bundle",
     "BundleCache",
     "BundleContent",
     "Check",
+    "Comparison",
+    "Evidence",
+    "Finding",
     "GateReport",
     "LedgerEntry",
     "Manifest",
@@ -35,6 +46,7 @@ __all__ = [
     "copy_bundle",
     "drift_baseline",
     "load_bundle",
+    "run_gates",
     "selftest_from_candles",
     "selftest_from_rows",
     "verify_bundle",

@@ -1,133 +1,318 @@
 """The validation gates: a report of named checks, each with value, threshold, verdict and sentence.
 
-A gate that lacks its evidence, or meets NaN, fails.
+A gate that lacks its evidence, or meets NaN, fails. Adding a gate is one function and its line in
+`GATES`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from freqtrade_mlpipe.config import GateConfig
+from freqtrade_mlpipe.metrics import deflated_sharpe_ratio, return_moments
+from freqtrade_mlpipe.registry.evidence import (
+    BacktestSummary,
+    Comparison,
+    Evidence,
+    Finding,
+)
+from freqtrade_mlpipe.registry.report import Check, GateReport
+
+__all__ = [
+    "GATES",
+    "METRIC_GATES",
+    "BacktestSummary",
+    "Comparison",
+    "Evidence",
+    "Finding",
+    "Gate",
+    "run_gates",
+]
+
+BASELINES = {"class_prior": "class-prior", "last_value": "last-value"}
+_LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "drawdown")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One gate's verdict.
+Gate = Callable[[Evidence, GateConfig], Sequence[Check]]
+"""A gate gives its checks; none when the configuration switches it off."""
 
-    Attributes
+
+def run_gates(
+    evidence: Evidence,
+    config: GateConfig,
+    now: datetime,
+    *,
+    digest: str = "",
+    gates: Sequence[Gate] | None = None,
+) -> GateReport:
+    """The report of all gates, or of those given.
+
+    Parameters
     ----------
-    name
-        The gate's name.
-    value
-        What was measured, None where the evidence is missing.
-    threshold
-        The limit, None where there is none to speak of.
-    passed
-        The verdict.
-    sentence
-        The verdict for a reader.
-    """
-
-    name: str
-    value: float | None
-    threshold: float | None
-    passed: bool
-    sentence: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` gives back an equal check."""
-        return {
-            "name": self.name,
-            "value": _plain(self.value),
-            "threshold": _plain(self.threshold),
-            "passed": self.passed,
-            "sentence": self.sentence,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Check:
-        """Read what `to_dict` gave."""
-        return cls(
-            name=str(values["name"]),
-            value=_number(values["value"]),
-            threshold=_number(values["threshold"]),
-            passed=values["passed"] is True,
-            sentence=str(values["sentence"]),
-        )
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """All verdicts on one version. True in a condition only if it passed.
-
-    Attributes
-    ----------
-    checks
-        In the order of the gate table.
+    now
+        The current time, time zone aware.
     digest
-        Digest of the bundle that was judged.
-    created_at, expires_at
-        UTC.
-    window
-        Start and end of the final window the backtest ran on (UTC), or None.
+        Digest of the bundle that is judged; promotion asks for it.
     """
+    window = None
+    if evidence.backtest and evidence.backtest.start and evidence.backtest.end:
+        window = (evidence.backtest.start, evidence.backtest.end)
+    return GateReport(
+        checks=tuple(check for gate in gates or GATES for check in gate(evidence, config)),
+        digest=digest,
+        created_at=now,
+        expires_at=now + timedelta(hours=config.max_report_age_hours),
+        window=window,
+    )
 
-    checks: tuple[Check, ...]
-    digest: str
-    created_at: datetime
-    expires_at: datetime
-    window: tuple[datetime, datetime] | None = None
 
-    @property
-    def passed(self) -> bool:
-        """Whether there were checks and all of them passed."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+def metric_minima(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """Each configured out-of-sample metric reaches its minimum."""
+    return [
+        _metric_minimum(name, evidence.metrics.get(name), limit)
+        for name, limit in sorted(config.min_metrics.items())
+    ]
 
-    def __bool__(self) -> bool:
-        return self.passed
 
-    @property
-    def failures(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if not check.passed)
+def _metric_minimum(name: str, value: float | None, limit: float) -> Check:
+    if any(part in name for part in _LOWER_IS_BETTER):
+        why = f"{name} is better when lower, so a minimum says nothing; take it out of min_metrics."
+        return Check(f"min {name}", value, limit, False, why)
+    return _at_least(f"min {name}", name, value, limit)
 
-    def is_valid(self, now: datetime) -> bool:
-        """Whether it passed and has not expired at `now` (time zone aware)."""
-        return self.passed and self.created_at <= now < self.expires_at
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` gives back an equal report."""
-        return {
-            "passed": self.passed,
-            "checks": [check.to_dict() for check in self.checks],
-            "digest": self.digest,
-            "created_at": self.created_at.isoformat(),
-            "expires_at": self.expires_at.isoformat(),
-            "window": None if self.window is None else [t.isoformat() for t in self.window],
-        }
+def baselines(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """Out-of-sample log-loss is better than each baseline's, beyond chance."""
+    limit = config.max_baseline_p_value
+    if limit is None:
+        return ()
+    return [
+        _baseline(name, title, evidence.baselines.get(name), limit)
+        for name, title in BASELINES.items()
+    ]
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GateReport:
-        """Read what `to_dict` gave. The verdict is that of the checks."""
-        window = values["window"]
-        return cls(
-            checks=tuple(Check.from_dict(check) for check in values["checks"]),
-            digest=str(values["digest"]),
-            created_at=datetime.fromisoformat(values["created_at"]),
-            expires_at=datetime.fromisoformat(values["expires_at"]),
-            window=None
-            if window is None
-            else (datetime.fromisoformat(window[0]), datetime.fromisoformat(window[1])),
+
+def _baseline(name: str, title: str, found: Comparison | None, limit: float) -> Check:
+    gate = f"beats {name}"
+    if found is None or not all(
+        map(math.isfinite, (found.model_loss, found.baseline_loss, found.p_value))
+    ):
+        return _missing(gate, f"the comparison with the {title} baseline", limit)
+    passed = found.p_value <= limit and found.model_loss < found.baseline_loss
+    return Check(
+        gate,
+        found.p_value,
+        limit,
+        passed,
+        f"Out-of-sample log-loss {found.model_loss:.4f} {'beats' if passed else 'does not beat'} "
+        f"the {title} baseline {found.baseline_loss:.4f} (block bootstrap p = {found.p_value:.3g}, "
+        f"limit {limit:g}).",
+    )
+
+
+def deflated_sharpe(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The out-of-sample returns are better than the luckiest of as many skill-less trials."""
+    limit = config.min_deflated_sharpe
+    if limit is None:
+        return ()
+    gate = "deflated Sharpe"
+    trials = np.asarray(evidence.trial_sharpes, dtype=np.float64)
+    trials = trials[np.isfinite(trials)]
+    if evidence.oos_returns is None or len(evidence.oos_returns) < 2:
+        return [_missing(gate, "the out-of-sample returns", limit)]
+    if not evidence.n_trials or (evidence.n_trials > 1 and len(trials) < 2):
+        return [_missing(gate, "the Sharpe ratios of the trials", limit)]
+    moments = return_moments(evidence.oos_returns)
+    variance = float(trials.var(ddof=1)) if len(trials) > 1 else 0.0
+    value = deflated_sharpe_ratio(
+        moments.sharpe,
+        moments.n_obs,
+        moments.skew,
+        moments.kurtosis,
+        evidence.n_trials,
+        variance,
+    )
+    if math.isnan(value):
+        return [_missing(gate, "a finite Sharpe ratio of the out-of-sample returns", limit)]
+    passed = value >= limit
+    return [
+        Check(
+            gate,
+            value,
+            limit,
+            passed,
+            f"The out-of-sample Sharpe ratio is {'' if passed else 'not '}beyond what the best of "
+            f"{evidence.n_trials} trials shows by luck: probability {value:.3f}, at least "
+            f"{limit:g} wanted.",
         )
+    ]
 
 
-def _plain(value: float | None) -> float | str | None:
-    if value is None or math.isfinite(value):
-        return value
-    return str(float(value))
+def untouched_window(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's window begins after everything the model has seen."""
+    gate = "untouched window"
+    seen = evidence.trained_until
+    start = evidence.backtest.start if evidence.backtest else None
+    if seen is None or start is None:
+        return [_missing(gate, "the window of the backtest or the end of training", None)]
+    passed = start > seen
+    return [
+        Check(
+            gate,
+            None,
+            None,
+            passed,
+            f"The backtest starts {start:%Y-%m-%d %H:%M}, "
+            f"{'after' if passed else 'not after'} the last candle training saw "
+            f"({seen:%Y-%m-%d %H:%M} UTC).",
+        )
+    ]
 
 
-def _number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
+def backtest_sharpe(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's Sharpe ratio reaches its minimum."""
+    value = evidence.backtest.sharpe if evidence.backtest else None
+    return _minimum("backtest Sharpe", "Backtest Sharpe ratio", value, config.min_backtest_sharpe)
+
+
+def backtest_trades(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest made enough trades to say anything."""
+    found = evidence.backtest
+    value = float(found.n_trades) if found and found.n_trades >= 0 else None
+    return _minimum("backtest trades", "Backtest trades", value, config.min_backtest_trades)
+
+
+def profit_factor(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's profit factor reaches its minimum."""
+    value = evidence.backtest.profit_factor if evidence.backtest else None
+    return _minimum("profit factor", "Backtest profit factor", value, config.min_profit_factor)
+
+
+def drawdown(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's drawdown stays within its limit."""
+    value = evidence.backtest.max_drawdown if evidence.backtest else None
+    return _maximum("max drawdown", "Largest drawdown", value, config.max_drawdown)
+
+
+def market_excess(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's profit exceeds the market's change by the margin wanted."""
+    found = evidence.backtest
+    value = found.profit_total - found.market_change if found else None
+    return _minimum("vs market", "Profit beyond the market's", value, config.min_market_excess)
+
+
+def champion(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The backtest's Sharpe ratio is not worse than the production version's on the same window."""
+    gate, rival, own = "vs champion", evidence.champion, evidence.backtest
+    if config.champion_tolerance is None:
+        return ()
+    if rival is None:
+        return [Check(gate, None, None, True, "Nothing is in production: no champion to beat.")]
+    limit = rival.sharpe - config.champion_tolerance
+    if own is None or not math.isfinite(own.sharpe) or not math.isfinite(rival.sharpe):
+        return [_missing(gate, "a finite Sharpe ratio of both backtests", limit)]
+    if own.start is None or (own.start, own.end) != (rival.start, rival.end):
+        return [_missing(gate, "the champion's backtest on the same window", limit)]
+    passed = own.sharpe >= limit
+    return [
+        Check(
+            gate,
+            own.sharpe,
+            limit,
+            passed,
+            f"Backtest Sharpe ratio {own.sharpe:.3g} against the champion's {rival.sharpe:.3g} on "
+            f"the same window, at least {limit:.3g} wanted.",
+        )
+    ]
+
+
+def calibration(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The probabilities mean what they say."""
+    return _maximum(
+        "calibration error",
+        "Expected calibration error out of sample",
+        evidence.calibration_error,
+        config.max_calibration_error,
+    )
+
+
+def feature_drift(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """No feature's distribution moved too far since training."""
+    return _maximum(
+        "feature drift",
+        "Largest population stability index of a feature",
+        evidence.max_drift,
+        config.max_feature_drift,
+    )
+
+
+def self_test(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The stored bundle reproduces its features and probabilities."""
+    return [_finding("self-test", "the bundle's self-test", evidence.self_test)]
+
+
+def causality(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """No feature changes when later candles are taken away."""
+    return [_finding("causality", "the causality audit of the features", evidence.causality)]
+
+
+METRIC_GATES: tuple[Gate, ...] = (
+    metric_minima,
+    backtest_sharpe,
+    backtest_trades,
+    profit_factor,
+    drawdown,
+)
+"""Gates that need figures only."""
+
+GATES: tuple[Gate, ...] = (
+    metric_minima,
+    baselines,
+    deflated_sharpe,
+    calibration,
+    untouched_window,
+    backtest_sharpe,
+    backtest_trades,
+    profit_factor,
+    drawdown,
+    market_excess,
+    champion,
+    feature_drift,
+    self_test,
+    causality,
+)
+"""Every gate, in the order of the report."""
+
+
+def _minimum(gate: str, what: str, value: float | None, limit: float | None) -> Sequence[Check]:
+    return () if limit is None else [_at_least(gate, what, value, limit)]
+
+
+def _maximum(gate: str, what: str, value: float | None, limit: float | None) -> Sequence[Check]:
+    if limit is None:
+        return ()
+    if value is None or math.isnan(value):
+        return [_missing(gate, what, limit)]
+    text = f"{what} {value:.4g}, at most {limit:g} allowed."
+    return [Check(gate, value, limit, value <= limit, text)]
+
+
+def _at_least(gate: str, what: str, value: float | None, limit: float) -> Check:
+    if value is None or math.isnan(value):
+        return _missing(gate, what, limit)
+    text = f"{what} {value:.4g}, at least {limit:g} wanted."
+    return Check(gate, value, float(limit), value >= limit, text)
+
+
+def _missing(gate: str, what: str, limit: float | None) -> Check:
+    return Check(gate, None, limit, False, f"Not measured: {what}; that fails.")
+
+
+def _finding(gate: str, what: str, found: Finding | None) -> Check:
+    if found is None:
+        return _missing(gate, what, None)
+    return Check(gate, None, None, found.passed, found.sentence)

@@ -9,18 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from freqtrade_mlpipe.config import GateConfig
 from freqtrade_mlpipe.exceptions import GateRefusedError, PromotionConflictError, RegistryError
 from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle, verify_bundle
 from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
+from freqtrade_mlpipe.registry.gates import (
+    METRIC_GATES,
+    Evidence,
+    evidence_from_metrics,
+    run_gates,
+)
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Action, Ledger, LedgerEntry, LedgerState
+from freqtrade_mlpipe.registry.report import GateReport
 from freqtrade_mlpipe.registry.versions import (
+    REPORT_TAG,
     STATUS_TAG,
     ModelStatus,
     ModelVersion,
+    encode,
     is_ours,
     read_version,
     registration_tags,
+    status_of,
 )
 
 ALIAS = "production"
@@ -109,6 +120,84 @@ class ModelRegistry:
             model_name, described, source=f"mlpipe:/{run}/{artifact_path}", run_id=run
         )
         return read_version(found, LedgerState(), self._locate)
+
+    def validate_model(
+        self,
+        name: str,
+        version: str | int,
+        *,
+        min_metrics: Mapping[str, float] | None = None,
+        min_backtest_sharpe: float | None = None,
+        min_backtest_trades: int | None = None,
+        min_profit_factor: float | None = None,
+        max_drawdown: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        now: datetime | None = None,
+    ) -> GateReport:
+        """Judge a version by measurements of one's own, and keep the report with it.
+
+        Only the thresholds given are judged, on the metrics registered with the version; at least
+        one must be given. A metric that is missing or NaN fails. A version that fails is FAILED
+        until it is validated again.
+
+        Parameters
+        ----------
+        min_metrics
+            Smallest value of each metric by name.
+        min_backtest_sharpe, min_backtest_trades, min_profit_factor, max_drawdown
+            For the metrics `backtest_sharpe`, `backtest_trades`, `backtest_profit_factor` and
+            `backtest_max_drawdown`.
+        metrics
+            Further metrics, or newer values.
+
+        Raises
+        ------
+        RegistryError
+            No such version, or no threshold given.
+        """
+        thresholds = {
+            "min_backtest_sharpe": min_backtest_sharpe,
+            "min_backtest_trades": min_backtest_trades,
+            "min_profit_factor": min_profit_factor,
+            "max_drawdown": max_drawdown,
+        }
+        if not min_metrics and all(limit is None for limit in thresholds.values()):
+            raise RegistryError(
+                "validate_model was given no threshold, and nothing cannot be passed. Give "
+                "min_metrics, min_backtest_sharpe or another."
+            )
+        chosen = self.get_version(name, version)
+        config = GateConfig(min_metrics=dict(min_metrics or {}), **thresholds)
+        evidence = evidence_from_metrics({**chosen.metrics, **_floats(metrics or {})})
+        report = run_gates(
+            evidence,
+            config,
+            now or datetime.now(UTC),
+            digest=chosen.digest,
+            gates=METRIC_GATES,
+        )
+        return self._keep_report(chosen, report)
+
+    def validate_with_evidence(
+        self,
+        name: str,
+        version: str | int,
+        evidence: Evidence,
+        config: GateConfig | None = None,
+        *,
+        now: datetime | None = None,
+    ) -> GateReport:
+        """Judge a version by all gates, and keep the report with it.
+
+        Raises
+        ------
+        RegistryError
+            No such version.
+        """
+        chosen = self.get_version(name, version)
+        moment = now or datetime.now(UTC)
+        report = run_gates(evidence, config or GateConfig(), moment, digest=chosen.digest)
+        return self._keep_report(chosen, report)
 
     def promote_to_production(
         self,
@@ -448,6 +537,12 @@ class ModelRegistry:
         chosen = read_version(found, LedgerState(), self._locate)
         self._connection.delete_artifacts(chosen.run_id, chosen.artifact_path)
         self._connection.delete_version(name, version)
+
+    def _keep_report(self, chosen: ModelVersion, report: GateReport) -> GateReport:
+        self._connection.set_tag(chosen.name, chosen.version, REPORT_TAG, encode(report.to_dict()))
+        status = status_of(chosen.version, report, self._ledger(chosen.name).read())
+        self._connection.set_tag(chosen.name, chosen.version, STATUS_TAG, status.value)
+        return report
 
     def _check_stored(self, chosen: ModelVersion) -> None:
         self._cache.fetch(chosen.digest, self._copier(chosen), refresh=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.registry.gates import GateReport
 from freqtrade_mlpipe.registry.ledger import LedgerState
+from freqtrade_mlpipe.registry.report import GateReport
 
 MAX_TAG_LENGTH = 90_000
 _MAX_PLAIN_LENGTH = 20_000
