@@ -14,12 +14,8 @@ from freqtrade_mlpipe.exceptions import GateRefusedError, PromotionConflictError
 from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle, verify_bundle
 from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
-from freqtrade_mlpipe.registry.gates import (
-    METRIC_GATES,
-    Evidence,
-    evidence_from_metrics,
-    run_gates,
-)
+from freqtrade_mlpipe.registry.evidence import Evidence, evidence_from_metrics
+from freqtrade_mlpipe.registry.gates import METRIC_GATES, run_gates
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Action, Ledger, LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.report import GateReport
 from freqtrade_mlpipe.registry.versions import (
