@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from freqtrade_mlpipe.models import forest_model, lightgbm_model, xgboost_model
-from freqtrade_mlpipe.models.spec import FittedModel, ModelSpec, Parameters, SearchRange
+from freqtrade_mlpipe.models.spec import FitData, FittedModel, ModelSpec, Parameters, SearchRange
 
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
     {spec.name: spec for spec in (forest_model.SPEC, xgboost_model.SPEC, lightgbm_model.SPEC)}
 )
 
-__all__ = ["MODELS", "FittedModel", "ModelSpec", "Parameters", "SearchRange"]
+__all__ = ["MODELS", "FitData", "FittedModel", "ModelSpec", "Parameters", "SearchRange"]

@@ -1,0 +1,240 @@
+"""What predicts: one member is one trained slice, with all that was learned on it and the span it may speak for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.calibration import Calibrator
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
+from freqtrade_mlpipe.features import Preprocessor
+from freqtrade_mlpipe.models import MODELS, FittedModel
+
+Floats = NDArray[np.float64]
+Signs = NDArray[np.int8]
+
+_FORMAT = 1
+_JSON_FILE = "member.json"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Calibrated probabilities at which to act: enter at or above `enter`, leave at or below `exit`.
+
+    Raises
+    ------
+    BundleError
+        Unless both are finite and `exit` is at most `enter`.
+    """
+
+    enter: float
+    exit: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.enter, self.exit]).all() and self.exit <= self.enter):
+            raise BundleError(
+                f"Thresholds must be finite with exit ≤ enter, found enter={self.enter}, exit={self.exit}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A fitted model with its preprocessing, calibration and thresholds.
+
+    Attributes
+    ----------
+    model_type : str
+        Key of `freqtrade_mlpipe.models.MODELS`.
+    model, preprocessor, calibrator, thresholds
+        Fitted on the same training slice.
+    train_start, train_end : Timestamp (UTC)
+        First training row, and the latest candle that training has seen.
+    valid_from, valid_to : Timestamp (UTC)
+        The member speaks for candles with ``valid_from <= date < valid_to``; None: without end.
+    n_train_rows : int
+        Rows it was fitted, stopped and calibrated on.
+    """
+
+    model_type: str
+    model: FittedModel
+    preprocessor: Preprocessor
+    calibrator: Calibrator
+    thresholds: Thresholds
+    train_start: pd.Timestamp
+    train_end: pd.Timestamp
+    valid_from: pd.Timestamp
+    valid_to: pd.Timestamp | None
+    n_train_rows: int
+
+    def predict_proba(self, X: pd.DataFrame) -> Floats:
+        """Calibrated class-1 probability, shape (n,); NaN where a kept feature of the row is missing.
+
+        Raises
+        ------
+        DataError
+            When a column of the schema is missing.
+        """
+        matrix = self.preprocessor.transform(X)
+        usable = np.isfinite(matrix).all(axis=1)
+        if usable.all():
+            return self._calibrated(matrix)
+        proba = np.full(len(matrix), np.nan)
+        proba[usable] = self._calibrated(matrix[usable])
+        return proba
+
+    def _calibrated(self, matrix: NDArray[np.float32]) -> Floats:
+        return self.calibrator.apply(self.model.predict_proba(np.ascontiguousarray(matrix)))
+
+    def to_files(self) -> dict[str, bytes]:
+        """The member as file contents by name; `from_files` gives back one that predicts the same bits."""
+        content = {
+            "format": _FORMAT,
+            "model_type": self.model_type,
+            "preprocessor": self.preprocessor.to_dict(),
+            "calibrator": self.calibrator.to_dict(),
+            "thresholds": {"enter": self.thresholds.enter, "exit": self.thresholds.exit},
+            "train_start": self.train_start.isoformat(),
+            "train_end": self.train_end.isoformat(),
+            "valid_from": self.valid_from.isoformat(),
+            "valid_to": None if self.valid_to is None else self.valid_to.isoformat(),
+            "n_train_rows": self.n_train_rows,
+        }
+        text = json.dumps(content, sort_keys=True, allow_nan=False, indent=1)
+        return {
+            _model_file(self.model_type): self.model.to_bytes(),
+            _JSON_FILE: text.encode(),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Member:
+        """Read what `to_files` wrote. The caller has checked the digests of the contents.
+
+        Raises
+        ------
+        BundleError
+            For a missing file, an unknown format or model type, or contents that do not belong together.
+        """
+        content = _read_json(files)
+        try:
+            model_type = content["model_type"]
+            preprocessor = Preprocessor.from_dict(content["preprocessor"])
+            rest: dict[str, Any] = {
+                "calibrator": Calibrator.from_dict(content["calibrator"]),
+                "thresholds": Thresholds(**content["thresholds"]),
+                "train_start": _utc(content["train_start"]),
+                "train_end": _utc(content["train_end"]),
+                "valid_from": _utc(content["valid_from"]),
+                "valid_to": None if content["valid_to"] is None else _utc(content["valid_to"]),
+                "n_train_rows": int(content["n_train_rows"]),
+            }
+        except BundleError:
+            raise
+        except (MLPipeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{_JSON_FILE} is malformed: {error!r}") from error
+        if model_type not in MODELS:
+            raise BundleError(f"Unknown model type {model_type!r}; valid: {', '.join(MODELS)}.")
+        name = _model_file(model_type)
+        if name not in files:
+            raise BundleError(f"The member has no {name}, found: {', '.join(sorted(files))}.")
+        model = MODELS[model_type].load(files[name], len(preprocessor.kept_columns))
+        return cls(model_type=model_type, model=model, preprocessor=preprocessor, **rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One answer per candle, all arrays of shape (n,).
+
+    Attributes
+    ----------
+    proba : ndarray of float64
+        Calibrated class-1 probability; NaN without an answer.
+    edge : ndarray of float64
+        `proba` less the enter threshold of the member that spoke; NaN without an answer.
+    signal : ndarray of int8
+        1 enter, -1 leave, 0 neither or no answer.
+    do_predict : ndarray of int8
+        1 usable, 0 missing inputs, -1 no member may speak for the candle (in-sample).
+    """
+
+    proba: Floats
+    edge: Floats
+    signal: Signs
+    do_predict: Signs
+
+
+def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex) -> Prediction:
+    """Let each candle be answered by the member whose span holds its date.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Where spans overlap, the later one in the sequence speaks.
+    X : DataFrame of shape (n, n_features)
+        Features by name.
+    dates : DatetimeIndex of shape (n,), UTC
+        Open time of each row's candle.
+
+    Raises
+    ------
+    ValueError
+        When `dates` does not match `X` or has no time zone.
+    """
+    if len(dates) != len(X):
+        raise ValueError(f"X has {len(X)} rows, dates {len(dates)}.")
+    if dates.tz is None:
+        raise ValueError("dates must be in UTC, found no time zone.")
+    speaker = np.full(len(dates), -1)
+    for number, member in enumerate(members):
+        inside = np.asarray(dates >= member.valid_from)
+        if member.valid_to is not None:
+            inside &= np.asarray(dates < member.valid_to)
+        speaker[inside] = number
+    proba = np.full(len(dates), np.nan)
+    edge = proba.copy()
+    signal = np.zeros(len(dates), dtype=np.int8)
+    for number in np.unique(speaker[speaker >= 0]):
+        member, rows = members[number], np.flatnonzero(speaker == number)
+        found = member.predict_proba(X if len(rows) == len(X) else X.iloc[rows])
+        proba[rows] = found
+        edge[rows] = found - member.thresholds.enter
+        signal[rows] = signals(found, member.thresholds)
+    answered = np.where(np.isnan(proba), 0, 1)
+    do_predict = np.where(speaker < 0, -1, answered).astype(np.int8)
+    return Prediction(proba, edge, signal, do_predict)
+
+
+def signals(proba: Floats, thresholds: Thresholds) -> Signs:
+    """1 where a probability reaches `enter`, else -1 where it is at most `exit`, else (and for NaN) 0."""
+    enter = proba >= thresholds.enter
+    leave = (proba <= thresholds.exit) & ~enter
+    return enter.astype(np.int8) - leave.astype(np.int8)
+
+
+def _model_file(model_type: str) -> str:
+    return f"model{MODELS[model_type].file_suffix}"
+
+
+def _read_json(files: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        content = json.loads(files[_JSON_FILE])
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"{_JSON_FILE} is missing or not JSON: {error!r}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise BundleError(
+            f"{_JSON_FILE} has format {found!r}, this version reads {_FORMAT}: update freqtrade_mlpipe."
+        )
+    return content
+
+
+def _utc(text: str) -> pd.Timestamp:
+    stamp = pd.Timestamp(text)
+    if pd.isna(stamp) or stamp.tz is None:
+        raise ValueError(f"{text!r} is not a time with a time zone")
+    return stamp.tz_convert("UTC")

@@ -1,0 +1,6 @@
+"""From features and labels to a trained model with honest out-of-sample predictions."""
+
+from freqtrade_mlpipe.trainer.report import TrainedModel, TrainingReport
+from freqtrade_mlpipe.trainer.trainer import ModelTrainer
+
+__all__ = ["ModelTrainer", "TrainedModel", "TrainingReport"]

@@ -1,0 +1,122 @@
+"""Out-of-sample predictions of the walk-forward members, and the scores computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.member import Member, signals
+from freqtrade_mlpipe.metrics import (
+    baseline_log_losses,
+    classification_scores,
+    expected_calibration_error,
+    expected_profit,
+    last_known_outcome,
+    sharpe_ratio,
+)
+from freqtrade_mlpipe.splits import Fold
+from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_YEAR = pd.Timedelta(days=365)
+
+
+def out_of_sample(
+    data: TrainingData, folds: Sequence[Fold], members: Sequence[Member]
+) -> pd.DataFrame:
+    """Predictions of each fold's test rows by its member; columns as `TrainingReport.oos`.
+
+    The column `row` holds the position in `data`.
+    """
+    last = last_known_outcome(data.y, data.dates, data.known_at, data.pairs)
+    parts = []
+    for number, (fold, member) in enumerate(zip(folds, members, strict=True)):
+        rows = fold.test
+        proba = member.predict_proba(data.X.iloc[rows])
+        losses = baseline_log_losses(data.y[fold.train], data.y[rows], last[fold.train], last[rows])
+        returns = data.returns_of(rows)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "y": data.y[rows],
+                    "proba": proba,
+                    "edge": proba - member.thresholds.enter,
+                    "signal": signals(proba, member.thresholds),
+                    "forward_return": np.nan if returns is None else returns,
+                    "weight": data.weight[rows],
+                    "fold": number,
+                    "known_at": data.known_at[rows],
+                    "loss_class_prior": losses["class_prior"],
+                    "loss_last_value": losses["last_value"],
+                    "row": rows,
+                },
+                index=pd.MultiIndex.from_arrays(
+                    [data.pairs[rows], data.dates[rows]], names=["pair", "date"]
+                ),
+            )
+        )
+    return pd.concat(parts)
+
+
+def scores_of(
+    data: TrainingData, rows: Ints, proba: Floats, enter: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Scores of probabilities and entry decisions on some rows of the data.
+
+    accuracy, precision, recall, f1, mcc of the entry decision; roc_auc, log_loss, brier and
+    expected_calibration_error of the probability; with forward returns expected_profit (mean net
+    return of an entry), sharpe (annualised) and sharpe_per_candle of the trades, else NaN. Every
+    row counts once.
+    """
+    y = data.y[rows]
+    scores = classification_scores(y, enter.astype(np.float64))
+    scores |= {
+        name: value
+        for name, value in classification_scores(y, proba).items()
+        if name in ("roc_auc", "log_loss", "brier")
+    }
+    scores["expected_calibration_error"] = expected_calibration_error(y, proba)
+    scores["positive_rate"] = float(y.mean())
+    scores["entry_rate"] = float(enter.mean())
+    returns = data.returns_of(rows)
+    if returns is None:
+        return scores | dict.fromkeys(("expected_profit", "sharpe", "sharpe_per_candle"), math.nan)
+    booked = portfolio_returns(data, rows, enter)
+    return scores | {
+        "expected_profit": expected_profit(enter, returns, data.round_trip_cost),
+        "sharpe": sharpe_ratio(booked, periods_per_year=_YEAR / data.candle),
+        "sharpe_per_candle": sharpe_ratio(booked),
+    }
+
+
+def baseline_scores(oos: pd.DataFrame) -> dict[str, float]:
+    """Mean log-loss of the baselines: class frequency, and frequency after the last outcome."""
+    return {
+        "baseline_log_loss": float(oos["loss_class_prior"].mean()),
+        "baseline_last_value_log_loss": float(oos["loss_last_value"].mean()),
+    }
+
+
+def importance_of(member: Member, feature_names: Sequence[str]) -> pd.Series[float]:
+    """Share of the gain of every feature, 0 for those the member does not use."""
+    gain = pd.Series(member.model.importance(), index=list(member.preprocessor.kept_columns))
+    return gain.reindex(list(feature_names), fill_value=0.0).rename("importance")
+
+
+def importance_stability(importances: Sequence[pd.Series[float]]) -> float:
+    """Mean Spearman correlation of feature importances over all pairs of folds.
+
+    1: the same ranking everywhere; about 0: chance. NaN with one fold or feature, or where a fold
+    ranks nothing.
+    """
+    ranks = pd.concat(list(importances), axis=1).rank().to_numpy()
+    if ranks.shape[0] < 2 or ranks.shape[1] < 2 or (ranks.std(axis=0) == 0).any():
+        return math.nan
+    matrix = np.corrcoef(ranks, rowvar=False)
+    return float(matrix[np.triu_indices(len(matrix), k=1)].mean())

@@ -1,0 +1,330 @@
+"""Checks of what is given to `ModelTrainer.train`, before anything is learned."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.tuning import TrainingData
+
+Floats = NDArray[np.float64]
+
+_EPOCH = pd.Timestamp(0, tz="UTC")
+_DEFAULT_CANDLE = pd.Timedelta("1h")
+_HASHED_ROWS = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Checked rows, how many were dropped for NaN, and the SHA-256 of all that was given."""
+
+    data: TrainingData
+    n_dropped_nan: int
+    data_hash: str
+    last_date: pd.Timestamp
+
+
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """What may accompany the rows; every array is aligned with them."""
+
+    known_at: Any = None
+    weight: Any = None
+    forward_return: Any = None
+    round_trip_cost: float = 0.0
+    candle: pd.Timedelta | None = None
+    horizon_candles: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Clock:
+    dates: pd.DatetimeIndex
+    pairs: NDArray[np.object_]
+    candle: pd.Timedelta
+
+
+def check_inputs(
+    X: Any,
+    y: ArrayLike,
+    extras: Extras,
+    *,
+    label_candles: int,
+    starts_after: pd.Timestamp | None = None,
+) -> Inputs:
+    """Rows that can be learned from, ordered by date and pair.
+
+    Parameters
+    ----------
+    X : DataFrame or array-like of shape (n, n_features)
+        Index (pair, date), or dates (UTC), or anything else for rows that are consecutive candles.
+    y : array-like of shape (n,)
+        0 or 1; NaN where unknown.
+    extras
+        See `ModelTrainer.train`.
+    label_candles
+        After how many candles a label is taken to be known where `known_at` is not given.
+    starts_after
+        For rows without dates: the candle before the first one.
+
+    Raises
+    ------
+    TrainingError
+        Saying what was found: misaligned indexes, unsorted or duplicate rows, infinite values, a
+        column without any value, labels other than 0 and 1, one class only, no complete row.
+    """
+    frame = _frame(X)
+    clock = _clock(frame.index, extras.candle, starts_after)
+    labels = _labels(_aligned(y, "y", frame.index))
+    known_at = _known_at(extras, labels, clock, frame.index, label_candles)
+    weight = _weight(extras.weight, labels, frame.index)
+    returns = _returns(extras.forward_return, frame.index)
+    order = _time_order(clock, frame.index)
+    digest = _digest(frame, clock, labels, known_at, weight, returns, order)
+
+    complete = ~np.isnan(labels) & ~_nan_rows(frame)
+    rows = order[complete[order]]
+    if not len(rows):
+        raise TrainingError(
+            f"None of {len(frame)} rows has a label and all features. Use more candles: the first "
+            "rows lack features, the last ones lack labels."
+        )
+    _require_both_classes(labels[rows])
+    horizon = (known_at[rows] - clock.dates[rows]) / clock.candle
+    data = TrainingData(
+        X=frame if np.array_equal(rows, np.arange(len(frame))) else frame.iloc[rows],
+        y=labels[rows],
+        weight=weight[rows],
+        dates=clock.dates[rows],
+        known_at=known_at[rows],
+        pairs=clock.pairs[rows],
+        candle=clock.candle,
+        horizon_candles=extras.horizon_candles or max(1, round(float(np.median(horizon)))),
+        forward_return=None if returns is None else returns[rows],
+        round_trip_cost=float(extras.round_trip_cost),
+    )
+    return Inputs(data, len(frame) - len(rows), digest, clock.dates[order[-1]])
+
+
+def _frame(X: Any) -> pd.DataFrame:
+    frame = X if isinstance(X, pd.DataFrame) else _from_array(X)
+    if not frame.shape[0] or not frame.shape[1]:
+        raise TrainingError(f"X must have rows and columns, found shape {frame.shape}.")
+    if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
+        raise TrainingError("The columns of X must have distinct names, and names must be str.")
+    wrong = [name for name, kind in frame.dtypes.items() if kind.kind not in "fiub"]
+    if wrong:
+        raise TrainingError(f"Columns of X must be numbers; not so: {_some(wrong)}.")
+    if not (frame.dtypes == np.float32).all():
+        with np.errstate(over="ignore"):
+            frame = frame.astype(np.float32)
+    _require_usable(frame)
+    return frame
+
+
+def _from_array(X: Any) -> pd.DataFrame:
+    values = np.asarray(X)
+    if values.ndim != 2:
+        raise TrainingError(f"X must have two dimensions, found {values.ndim}.")
+    return pd.DataFrame(values, columns=[f"f{k}" for k in range(values.shape[1])])
+
+
+def _require_usable(frame: pd.DataFrame) -> None:
+    infinite, empty = [], []
+    for name in frame.columns:
+        column = frame[name].to_numpy()
+        if np.isinf(column).any():
+            infinite.append(name)
+        elif np.isnan(column).all():
+            empty.append(name)
+    if infinite:
+        raise TrainingError(
+            f"X has infinite values (or ones too large for float32) in: {_some(infinite)}. "
+            "Replace them by NaN, or mend the feature."
+        )
+    if empty:
+        raise TrainingError(f"X has columns without any value: {_some(empty)}. Drop them.")
+
+
+def _nan_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    missing = np.zeros(len(frame), dtype=np.bool_)
+    for name in frame.columns:
+        missing |= np.isnan(frame[name].to_numpy())
+    return missing
+
+
+def _clock(
+    index: pd.Index, candle: pd.Timedelta | None, starts_after: pd.Timestamp | None
+) -> _Clock:
+    if isinstance(index, pd.MultiIndex):
+        if index.nlevels != 2 or not isinstance(index.levels[1], pd.DatetimeIndex):
+            raise TrainingError("A MultiIndex of X must have the levels (pair, date).")
+        dates = _utc(pd.DatetimeIndex(index.get_level_values(1)))
+        pairs = np.asarray(index.get_level_values(0).astype(str), dtype=object)
+    else:
+        pairs = np.full(len(index), "", dtype=object)
+        if isinstance(index, pd.DatetimeIndex):
+            dates = _utc(index)
+        else:
+            return _counted(index, pairs, candle or _DEFAULT_CANDLE, starts_after)
+    unique = np.unique(dates.asi8)
+    if candle is None and len(unique) > 1:
+        candle = pd.Timedelta(int(np.median(np.diff(unique))), unit="ns")
+    return _Clock(dates, pairs, candle or _DEFAULT_CANDLE)
+
+
+def _counted(
+    index: pd.Index,
+    pairs: NDArray[np.object_],
+    candle: pd.Timedelta,
+    starts_after: pd.Timestamp | None,
+) -> _Clock:
+    """Rows without dates: consecutive candles from 1970 on."""
+    if pd.api.types.is_numeric_dtype(index.dtype) and not (
+        index.is_monotonic_increasing and index.is_unique
+    ):
+        raise TrainingError(
+            "The rows of X are not in order: its index is unsorted or has duplicates. Rows must be "
+            "consecutive candles; a shuffled split cannot be trained on."
+        )
+    first = _EPOCH if starts_after is None else starts_after + candle
+    steps = np.arange(len(index)) * candle.as_unit("ns").value
+    return _Clock(pd.DatetimeIndex(first.as_unit("ns") + pd.to_timedelta(steps)), pairs, candle)
+
+
+def _utc(dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    if dates.tz is None:
+        raise TrainingError("The dates of X have no time zone: use UTC (tz_localize('UTC')).")
+    if dates.hasnans:
+        raise TrainingError("The dates of X have missing values.")
+    return dates.tz_convert("UTC").as_unit("ns")
+
+
+def _time_order(clock: _Clock, index: pd.Index) -> NDArray[np.int64]:
+    codes, _ = pd.factorize(clock.pairs, sort=True)
+    stamps = clock.dates.asi8
+    by_pair = np.argsort(codes, kind="stable")
+    same = np.diff(codes[by_pair]) == 0
+    step = np.diff(stamps[by_pair])
+    wrong = np.flatnonzero(same & (step <= 0))
+    if len(wrong):
+        found = index[by_pair[wrong[0] + 1]]
+        what = "duplicate" if step[wrong[0]] == 0 else "not in order of time"
+        raise TrainingError(f"{len(wrong)} rows of X are {what}, the first at {found}.")
+    return np.lexsort((codes, stamps))
+
+
+def _aligned(values: Any, name: str, index: pd.Index) -> Any:
+    """Values in the row order of X; an index of their own must be that of X."""
+    if len(values) != len(index):
+        raise TrainingError(f"{name} has {len(values)} rows, X has {len(index)}.")
+    own = getattr(values, "index", None)
+    if isinstance(values, pd.Series) and isinstance(own, pd.Index) and not own.equals(index):
+        unnamed = isinstance(index, pd.RangeIndex) and isinstance(own, pd.RangeIndex)
+        if not unnamed:
+            raise TrainingError(
+                f"The indexes of X and {name} differ: give both the same index in the same order."
+            )
+    return values
+
+
+def _labels(values: Any) -> Floats:
+    try:
+        labels = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"y must hold 0, 1 or NaN: {error}") from error
+    if labels.ndim != 1:
+        raise TrainingError(f"y must have one dimension, found {labels.ndim}.")
+    found = np.unique(labels[~np.isnan(labels)])
+    other = [f"{value:g}" for value in found if value not in (0.0, 1.0)]
+    if other:
+        raise TrainingError(f"y must hold 0, 1 or NaN, found also {_some(other)}.")
+    return labels
+
+
+def _require_both_classes(labels: Floats) -> None:
+    found = np.unique(labels)
+    if len(found) < 2:
+        raise TrainingError(
+            f"All {len(labels)} usable rows have class {found[0]:g}: there is nothing to tell "
+            "apart. Use more candles or change the label."
+        )
+
+
+def _known_at(
+    extras: Extras, labels: Floats, clock: _Clock, index: pd.Index, label_candles: int
+) -> pd.DatetimeIndex:
+    if extras.known_at is None:
+        n = max(1, extras.horizon_candles or label_candles)
+        if extras.horizon_candles is None:
+            warnings.warn(
+                f"Neither known_at nor horizon_candles is given: labels are taken to be known {n} "
+                "candles after their row (embargo_candles).",
+                UserWarning,
+                stacklevel=5,
+            )
+        return clock.dates + n * clock.candle
+    known = pd.DatetimeIndex(_aligned(extras.known_at, "known_at", index))
+    known = _utc_known(known)
+    labelled = ~np.isnan(labels)
+    if known.isna()[labelled].any():
+        raise TrainingError("known_at is missing for rows that have a label.")
+    if np.asarray(known < clock.dates)[labelled].any():
+        raise TrainingError("known_at must not lie before the date of its row.")
+    return known
+
+
+def _utc_known(known: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    if known.tz is None:
+        raise TrainingError("known_at has no time zone: use UTC (tz_localize('UTC')).")
+    return known.tz_convert("UTC").as_unit("ns")
+
+
+def _weight(values: Any, labels: Floats, index: pd.Index) -> Floats:
+    if values is None:
+        return np.ones(len(labels))
+    weight = np.asarray(_aligned(values, "weight", index), dtype=np.float64)
+    used = weight[~np.isnan(labels)]
+    if not np.isfinite(used).all() or (used < 0).any() or not used.any():
+        raise TrainingError("weight must be finite and not negative, and not 0 everywhere.")
+    return weight
+
+
+def _returns(values: Any, index: pd.Index) -> Floats | None:
+    if values is None:
+        return None
+    returns = np.asarray(_aligned(values, "forward_return", index), dtype=np.float64)
+    if np.isinf(returns).any():
+        raise TrainingError("forward_return has infinite values.")
+    return returns
+
+
+def _digest(
+    frame: pd.DataFrame,
+    clock: _Clock,
+    labels: Floats,
+    known_at: pd.DatetimeIndex,
+    weight: Floats,
+    returns: Floats | None,
+    order: NDArray[np.int64],
+) -> str:
+    digest = hashlib.sha256("\0".join(frame.columns).encode())
+    digest.update("\0".join(clock.pairs[order]).encode())
+    for values in (clock.dates.asi8, known_at.asi8, labels, weight, returns):
+        if values is not None:
+            digest.update(np.ascontiguousarray(values[order]).tobytes())
+    for start in range(0, len(order), _HASHED_ROWS):
+        rows = order[start : start + _HASHED_ROWS]
+        digest.update(np.ascontiguousarray(frame.iloc[rows].to_numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _some(names: list[Any], limit: int = 8) -> str:
+    shown = ", ".join(map(str, names[:limit]))
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

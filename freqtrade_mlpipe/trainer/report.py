@@ -1,0 +1,112 @@
+"""What a training returns: the model, and everything that speaks for or against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.models import Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingReport:
+    """The record of a training.
+
+    Attributes
+    ----------
+    best_params : dict
+        Parameters of all members; `n_estimators` is the upper limit, early stopping finds the rest.
+    trials : list of dict
+        Every trial of the search, pruned and failed ones too: number, params, value, state
+        (complete, pruned, failed), seconds, sharpe, error. Empty without a search.
+    folds : list of dict
+        Each walk-forward fold: train_start, train_end, test_start, test_end (ISO, UTC; test_end
+        None: open), n_train, n_test, n_trees, enter, exit, and `metrics` of its test rows.
+    oos : DataFrame, index (pair, date UTC)
+        One row for each out-of-sample row, predicted by a model that was trained strictly before
+        it: y, proba, edge, signal, forward_return (NaN without), weight, fold, known_at, and the
+        log-loss of the baselines (`loss_class_prior`, `loss_last_value`).
+    feature_importance : Series
+        Share of the production model's gain for each feature, largest first; 0 for dropped ones.
+    metrics : dict of str to float
+        See `ModelTrainer.train`.
+    trial_sharpes : list of float
+        Sharpe ratio per candle of each complete trial, net of fees, in order of the trials (for
+        the deflated Sharpe ratio); NaN without forward returns.
+    data_hash : str
+        SHA-256 over columns, values, labels, index and whatever else was given.
+    n_dropped_nan : int
+        Rows left out for a missing label or feature.
+    """
+
+    best_params: Parameters
+    trials: list[dict[str, Any]]
+    folds: list[dict[str, Any]]
+    oos: pd.DataFrame
+    feature_importance: pd.Series[float]
+    metrics: dict[str, float]
+    trial_sharpes: list[float]
+    data_hash: str
+    n_dropped_nan: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Walk-forward members and, last, the production member that was trained on all rows."""
+
+    members: tuple[Member, ...]
+    feature_names: tuple[str, ...]
+    report: TrainingReport
+
+    @property
+    def production(self) -> Member:
+        """The member that speaks after the training data."""
+        return self.members[-1]
+
+    def predict_proba(self, X: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
+        """Class-1 probability by the production member, shape (n,); NaN where a feature is missing.
+
+        In-sample for rows that it was trained on: see `report.oos` or `member.predict` for those.
+        An array without names must have its columns in the order of `feature_names`.
+        """
+        return self.production.predict_proba(self._named(X))
+
+    def predict(self, X: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
+        """1.0 where the probability reaches the entry threshold, else 0.0; NaN where it is NaN."""
+        proba = self.predict_proba(X)
+        chosen = (proba >= self.production.thresholds.enter).astype(np.float64)
+        return np.where(np.isnan(proba), np.nan, chosen)
+
+    def _named(self, X: pd.DataFrame | ArrayLike) -> pd.DataFrame:
+        if isinstance(X, pd.DataFrame):
+            return X
+        values = np.asarray(X, dtype=np.float32)
+        if values.ndim != 2 or values.shape[1] != len(self.feature_names):
+            raise ValueError(
+                f"X must have shape (n, {len(self.feature_names)}), found {values.shape}."
+            )
+        return pd.DataFrame(values, columns=list(self.feature_names))
+
+
+def fold_summary(
+    member: Member, n_train: int, n_test: int, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """A fold as plain values."""
+    return {
+        "train_start": member.train_start.isoformat(),
+        "train_end": member.train_end.isoformat(),
+        "test_start": member.valid_from.isoformat(),
+        "test_end": None if member.valid_to is None else member.valid_to.isoformat(),
+        "n_train": n_train,
+        "n_test": n_test,
+        "n_trees": member.model.n_rounds,
+        "enter": member.thresholds.enter,
+        "exit": member.thresholds.exit,
+        "metrics": dict(metrics),
+    }

@@ -1,0 +1,345 @@
+"""The trainer: checks, folds, search, members, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
+from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.models import MODELS, Parameters
+from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
+from freqtrade_mlpipe.trainer.evaluation import (
+    baseline_scores,
+    importance_of,
+    importance_stability,
+    out_of_sample,
+    scores_of,
+)
+from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
+from freqtrade_mlpipe.trainer.members import fit_member
+from freqtrade_mlpipe.trainer.report import TrainedModel, TrainingReport, fold_summary
+from freqtrade_mlpipe.tuning import (
+    NEEDS_RETURNS,
+    Ints,
+    Progress,
+    Recipe,
+    TrainingData,
+    Trial,
+    check_slice,
+    in_order,
+    tune,
+)
+
+
+class ModelTrainer:
+    """Train, tune, calibrate and judge one estimator.
+
+    Parameters
+    ----------
+    config : ModelConfig, optional
+        Estimator, search and cross-validation.
+    features : FeatureConfig, optional
+        Its scaling and correlation settings are fitted inside every training slice.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(7)
+    >>> dates = pd.date_range("2024-01-01", periods=2000, freq="1h", tz="UTC")
+    >>> X = pd.DataFrame(rng.normal(size=(2000, 3)), columns=["a", "b", "c"], index=dates)
+    >>> y = (X["a"] + rng.normal(size=2000) > 0).astype(float)
+    >>> trainer = ModelTrainer(ModelConfig(optimize_hyperparams=False, embargo_candles=1))
+    >>> model, metrics = trainer.train(X, y, known_at=dates + pd.Timedelta("1h"))
+    >>> metrics["roc_auc"] > 0.75, model.report.feature_importance.index[0]
+    (True, 'a')
+    """
+
+    def __init__(
+        self, config: ModelConfig | None = None, features: FeatureConfig | None = None
+    ) -> None:
+        self.config = config or ModelConfig()
+        self.features = features or FeatureConfig()
+
+    def train(
+        self,
+        X: pd.DataFrame | ArrayLike,
+        y: ArrayLike,
+        X_val: pd.DataFrame | ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        *,
+        known_at: Any = None,
+        weight: ArrayLike | None = None,
+        forward_return: ArrayLike | None = None,
+        round_trip_cost: float = 0.0,
+        horizon_candles: int | None = None,
+        candle: pd.Timedelta | None = None,
+        valid_from: pd.Timestamp | None = None,
+        storage: str | Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> tuple[TrainedModel, dict[str, float]]:
+        """The trained model and its out-of-sample metrics.
+
+        Hyperparameters are searched on the folds of `cv_method`. The out-of-sample predictions, the
+        metrics and the members that may speak for the past always come from a purged walk-forward,
+        each candle predicted by a model trained strictly before it. The parameters are shared by
+        all folds, so the metrics are slightly flattered by the search; rows after `valid_from`
+        (or `X_val`) are not.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n, n_features)
+            Features. Index (pair, date UTC) or date (UTC), ascending; any other index: rows are
+            consecutive candles. Rows with NaN are left out and counted.
+        y : array-like of shape (n,)
+            0 or 1; NaN: unknown, left out.
+        X_val, y_val : optional
+            A later, held-out period, judged by the production member: metrics with ``val_``. Rows
+            of X whose label reaches into it are left out.
+        known_at : array-like of datetime of shape (n,), optional
+            Candle at whose close each label is known. None: `horizon_candles`, else
+            `embargo_candles`, after the row, with a warning.
+        weight : array-like of shape (n,), optional
+            Sample weights for fitting; scores count every row once.
+        forward_return : array-like of shape (n,), optional
+            Gross return (fraction) of a trade entered on the row's signal. Thresholds are then
+            chosen by profit net of `round_trip_cost`, otherwise by F1.
+        round_trip_cost : float, default 0
+            Both fees of a trade, as a fraction of the stake.
+        horizon_candles : int, optional
+            Candles a trade lasts; None: as `known_at` says.
+        candle : Timedelta, optional
+            Length of a candle; None: the median distance between dates (1 hour without dates).
+        valid_from : Timestamp, optional
+            First candle the production member may speak for, later than all `known_at`; None: the
+            first one possible.
+        storage : str or Path, optional
+            Where the search is kept to be resumed: an Optuna URL or a journal file.
+        on_progress : callable, optional
+            Called as ``(stage, done, total)``.
+
+        Returns
+        -------
+        model : TrainedModel
+        metrics : dict of str to float
+            Pooled over the out-of-sample rows: those of `scores_of`, baseline_log_loss,
+            baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
+            n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`.
+
+        Raises
+        ------
+        TrainingError
+            Before any training: for input that cannot be learned from (the message says why).
+        ConfigError
+            For parameters that the estimator does not have.
+        """
+        recipe = Recipe(self.config, self.features)
+        MODELS[self.config.model_type].check_parameters(self.config.parameters)
+        self._require_returns(forward_return)
+        extras = Extras(known_at, weight, forward_return, round_trip_cost, candle, horizon_candles)
+        inputs = self._inputs(X, y, extras)
+        held_out = self._held_out(X_val, y_val, inputs, extras)
+        if held_out is not None:
+            inputs = replace(inputs, data=_known_before(inputs.data, held_out.dates[0]))
+        start = _valid_from(inputs.data, valid_from)
+        folds, walk = self._folds(inputs.data, recipe)
+
+        params, trials, best = self._parameters(inputs, folds, recipe, storage, on_progress)
+        members = _members(inputs.data, walk, recipe, params, start, on_progress)
+        report = _report(inputs, walk, members, params, trials)
+        report.metrics["tuning_score"] = best
+        if held_out is not None:
+            report.metrics.update(_validation_scores(members[-1], held_out))
+        model = TrainedModel(members, tuple(inputs.data.X.columns), report)
+        return model, dict(report.metrics)
+
+    def _require_returns(self, forward_return: ArrayLike | None) -> None:
+        metric = self.config.optimization_metric
+        if metric in NEEDS_RETURNS and forward_return is None:
+            raise TrainingError(
+                f"optimization_metric '{metric}' needs forward_return: give it, or choose another."
+            )
+
+    def _inputs(self, X: Any, y: ArrayLike, extras: Extras) -> Inputs:
+        return check_inputs(X, y, extras, label_candles=self.config.embargo_candles)
+
+    def _held_out(
+        self, X_val: Any, y_val: ArrayLike | None, inputs: Inputs, extras: Extras
+    ) -> TrainingData | None:
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            raise TrainingError("X_val and y_val belong together: give both or none.")
+        data = inputs.data
+        found = check_inputs(
+            X_val,
+            y_val,
+            Extras(candle=data.candle, horizon_candles=data.horizon_candles),
+            label_candles=data.horizon_candles,
+            starts_after=inputs.last_date,
+        ).data
+        missing = [name for name in data.X.columns if name not in found.X.columns]
+        if missing:
+            raise TrainingError(f"X_val lacks columns of X: {', '.join(missing[:8])}.")
+        if found.dates[0] <= data.dates[-1]:
+            raise TrainingError(
+                f"X_val begins at {found.dates[0]}, within X, which ends at {data.dates[-1]}: it "
+                "must be a later period."
+            )
+        return found
+
+    def _folds(self, data: TrainingData, recipe: Recipe) -> tuple[list[Fold], list[Fold]]:
+        """Folds of the search and of the walk-forward; raises if any cannot be trained on."""
+        config = self.config
+        walk = PurgedWalkForward(
+            config.cv_folds, embargo=config.embargo_candles * data.candle
+        ).split(data.dates, data.known_at)
+        folds = walk
+        if config.optimize_hyperparams and config.cv_method != "timeseries":
+            folds = make_splitter(config, data.candle).split(data.dates, data.known_at)
+        for fold in folds if folds is walk else [*folds, *walk]:
+            check_slice(data, fold.train, recipe)
+            _check_test(data, fold, config)
+        check_slice(data, np.arange(len(data)), recipe)
+        return folds, walk
+
+    def _parameters(
+        self,
+        inputs: Inputs,
+        folds: Sequence[Fold],
+        recipe: Recipe,
+        storage: str | Path | None,
+        on_progress: Progress | None,
+    ) -> tuple[Parameters, tuple[Trial, ...], float]:
+        config = self.config
+        if not config.optimize_hyperparams:
+            return {**MODELS[config.model_type].defaults, **config.parameters}, (), float("nan")
+        found = tune(
+            inputs.data,
+            folds,
+            recipe,
+            storage=storage,
+            study_name=recipe.study_name(inputs.data_hash),
+            on_progress=on_progress,
+        )
+        return found.best_params, found.trials, found.best_value
+
+
+def _known_before(data: TrainingData, moment: pd.Timestamp) -> TrainingData:
+    rows = np.flatnonzero(data.known_at < moment)
+    if len(rows) == len(data):
+        return data
+    if not len(rows):
+        raise TrainingError(f"No label of X is known before X_val begins ({moment}).")
+    return data.take(rows)
+
+
+def _valid_from(data: TrainingData, valid_from: pd.Timestamp | None) -> pd.Timestamp:
+    last_known = data.known_at.max()
+    if valid_from is None:
+        return last_known + data.candle
+    if valid_from.tz is None:
+        raise TrainingError(f"valid_from must be in UTC, found {valid_from} without a time zone.")
+    if valid_from <= last_known:
+        raise TrainingError(
+            f"valid_from is {valid_from}, but labels are known up to {last_known}: the model would "
+            "speak for candles it has seen. Leave those rows out or give a later valid_from."
+        )
+    return valid_from.tz_convert("UTC")
+
+
+def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
+    if config.optimization_metric == "roc_auc" and len(np.unique(data.y[fold.test])) < 2:
+        raise TrainingError(
+            f"The test rows from {fold.test_start} have one class only, roc_auc is not defined "
+            "there. Use fewer folds or another optimization_metric."
+        )
+
+
+def _members(
+    data: TrainingData,
+    folds: Sequence[Fold],
+    recipe: Recipe,
+    params: Parameters,
+    valid_from: pd.Timestamp,
+    on_progress: Progress | None,
+) -> tuple[Member, ...]:
+    """Walk-forward members, each until the next one's span, and last the production member."""
+    spans: list[tuple[Ints, pd.Timestamp, pd.Timestamp | None]] = [
+        (np.arange(len(data)), valid_from, None)
+    ]
+    spans += [(fold.train, fold.test_start, fold.test_end or valid_from) for fold in folds]
+
+    def fit(span: tuple[Ints, pd.Timestamp, pd.Timestamp | None]) -> Member:
+        rows, start, end = span
+        return fit_member(data, rows, recipe, params, valid_from=start, valid_to=end)
+
+    fitted = []
+    for member in in_order(fit, spans, min(recipe.model.n_jobs, len(spans))):
+        fitted.append(member)
+        if on_progress is not None:
+            on_progress("fitting members", len(fitted), len(spans))
+    return (*fitted[1:], fitted[0])
+
+
+def _report(
+    inputs: Inputs,
+    folds: Sequence[Fold],
+    members: Sequence[Member],
+    params: Parameters,
+    trials: Sequence[Trial],
+) -> TrainingReport:
+    data = inputs.data
+    oos = out_of_sample(data, folds, members[:-1])
+    score = partial(_scores, data)
+    names = list(data.X.columns)
+    importances = [importance_of(member, names) for member in members]
+    counts = {
+        "n_rows": len(data),
+        "n_oos_rows": len(oos),
+        "n_features": len(names),
+        "n_features_used": len(members[-1].preprocessor.kept_columns),
+        "n_trials": len(trials),
+        "n_dropped_nan": inputs.n_dropped_nan,
+    }
+    metrics = score(oos) | baseline_scores(oos)
+    metrics["importance_stability"] = importance_stability(importances[:-1])
+    return TrainingReport(
+        best_params=params,
+        trials=[asdict(trial) for trial in trials],
+        folds=[
+            fold_summary(member, len(fold.train), len(fold.test), score(part))
+            for fold, member, (_, part) in zip(
+                folds, members[:-1], oos.groupby("fold"), strict=True
+            )
+        ],
+        oos=oos.drop(columns="row"),
+        feature_importance=importances[-1].sort_values(ascending=False, kind="stable"),
+        metrics=metrics | {name: float(count) for name, count in counts.items()},
+        trial_sharpes=[trial.sharpe for trial in trials if trial.state == "complete"],
+        data_hash=inputs.data_hash,
+        n_dropped_nan=inputs.n_dropped_nan,
+    )
+
+
+def _scores(data: TrainingData, oos: pd.DataFrame) -> dict[str, float]:
+    return scores_of(
+        data, oos["row"].to_numpy(), oos["proba"].to_numpy(), oos["edge"].to_numpy() >= 0
+    )
+
+
+def _validation_scores(production: Member, held_out: TrainingData) -> dict[str, float]:
+    proba = production.predict_proba(held_out.X)
+    enter = proba >= production.thresholds.enter
+    scores = scores_of(held_out, np.arange(len(held_out)), proba, enter)
+    kept = {name: value for name, value in scores.items() if not np.isnan(value)}
+    return {f"val_{name}": value for name, value in kept.items()} | {
+        "val_n_rows": float(len(held_out))
+    }

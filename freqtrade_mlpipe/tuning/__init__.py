@@ -1,0 +1,31 @@
+"""Hyperparameter search over purged folds, and the fit of one training slice."""
+
+from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
+from freqtrade_mlpipe.tuning.ordered import in_order
+from freqtrade_mlpipe.tuning.prepared import (
+    Fitted,
+    PreparedSlice,
+    Recipe,
+    check_slice,
+    prepare_slice,
+)
+from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns
+from freqtrade_mlpipe.tuning.study import Progress, Trial, TuningResult, tune
+
+__all__ = [
+    "NEEDS_RETURNS",
+    "Fitted",
+    "Floats",
+    "Ints",
+    "PreparedSlice",
+    "Progress",
+    "Recipe",
+    "TrainingData",
+    "Trial",
+    "TuningResult",
+    "check_slice",
+    "in_order",
+    "portfolio_returns",
+    "prepare_slice",
+    "tune",
+]

@@ -1,0 +1,70 @@
+"""The rows that a model is trained on, already checked and in time order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Labelled rows ordered by date, then pair.
+
+    Attributes
+    ----------
+    X : DataFrame of float32, shape (n, n_features)
+        Finite.
+    y : ndarray of shape (n,)
+        0.0 or 1.0.
+    weight : ndarray of shape (n,)
+        Non-negative sample weights, used to fit; scores count every row once.
+    dates, known_at : DatetimeIndex of shape (n,), UTC
+        Open time of each row's candle, and of the candle at whose close its label is known.
+    pairs : ndarray of shape (n,)
+        Pair of each row.
+    candle : Timedelta
+        Length of one candle.
+    horizon_candles : int
+        Candles until a label is known, typically.
+    forward_return : ndarray of shape (n,) or None
+        Gross return of a trade entered on the row's signal.
+    round_trip_cost : float
+        Fees of such a trade, as a fraction of the stake.
+    """
+
+    X: pd.DataFrame
+    y: Floats
+    weight: Floats
+    dates: pd.DatetimeIndex
+    known_at: pd.DatetimeIndex
+    pairs: NDArray[np.object_]
+    candle: pd.Timedelta
+    horizon_candles: int
+    forward_return: Floats | None = None
+    round_trip_cost: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def returns_of(self, rows: Ints) -> Floats | None:
+        """Forward returns of the rows, if there are any."""
+        return None if self.forward_return is None else self.forward_return[rows]
+
+    def take(self, rows: Ints) -> TrainingData:
+        """The same with some of the rows, in the order given."""
+        return replace(
+            self,
+            X=self.X.iloc[rows],
+            y=self.y[rows],
+            weight=self.weight[rows],
+            dates=self.dates[rows],
+            known_at=self.known_at[rows],
+            pairs=self.pairs[rows],
+            forward_return=self.returns_of(rows),
+        )

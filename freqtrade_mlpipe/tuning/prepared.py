@@ -1,0 +1,226 @@
+"""One training slice made ready: preprocessed once, fitted with as many parameter sets as needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.calibration import Calibrator, fit_calibrator
+from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
+from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.features import Preprocessor
+from freqtrade_mlpipe.member import Thresholds
+from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
+from freqtrade_mlpipe.splits import tail_slices
+from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
+from freqtrade_mlpipe.tuning.scoring import choose_thresholds
+
+FIT, STOP, CALIBRATE = 0.75, 0.10, 0.15
+"""Shares of a training slice, in order of time."""
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How slices are prepared and fitted: the same for every fold and every trial."""
+
+    model: ModelConfig
+    features: FeatureConfig
+
+    def study_name(self, data_hash: str) -> str:
+        """A name that changes with the data and with every setting that changes a trial's score."""
+        budget = {"n_trials", "timeout_seconds", "n_jobs"}
+        settings = [
+            self.model.model_dump(mode="json", exclude=budget),
+            self.features.model_dump(mode="json"),
+            data_hash,
+        ]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return f"{self.model.model_type}-{digest[:32]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned on one training slice."""
+
+    model: FittedModel
+    preprocessor: Preprocessor
+    calibrator: Calibrator
+    thresholds: Thresholds
+
+    def predict_proba(self, matrix: Matrix) -> Floats:
+        """Calibrated class-1 probability of preprocessed rows."""
+        return self.calibrator.apply(self.model.predict_proba(matrix))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSlice:
+    """A training slice cut into fit, stop and calibration rows.
+
+    Only the fit rows are seen by the preprocessing; the selection of features also uses the stop
+    rows, to choose the number of trees of the ranking model. One `PreparedSlice` must not be fitted
+    from two threads at once.
+    """
+
+    recipe: Recipe
+    preprocessor: Preprocessor
+    fit_data: FitData
+    X_calibrate: Matrix
+    y_calibrate: Floats
+    weight_calibrate: Floats
+    returns_calibrate: Floats | None
+    round_trip_cost: float
+    horizon_candles: int
+
+    def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
+        """Fit the bare model, without calibration."""
+        return _fit(self.fit_data, params, self.recipe.model)
+
+    def fit(self, params: Mapping[str, Any]) -> Fitted:
+        """Fit, calibrate and choose thresholds.
+
+        The calibrator and the thresholds share their rows: a sigmoid has two parameters, so that
+        thresholds chosen on the rows it was fitted on are hardly flattered by it.
+        """
+        config = self.recipe.model
+        model = self.fit_model(params)
+        raw = model.predict_proba(self.X_calibrate)
+        calibrator = fit_calibrator(
+            config.calibration, raw, self.y_calibrate, self.weight_calibrate
+        )
+        thresholds = choose_thresholds(
+            calibrator.apply(raw),
+            self.y_calibrate,
+            self.returns_calibrate,
+            round_trip_cost=self.round_trip_cost,
+            horizon_candles=self.horizon_candles,
+        )
+        return Fitted(model, self.preprocessor, calibrator, thresholds)
+
+
+def prepare_slice(
+    data: TrainingData,
+    rows: Ints,
+    recipe: Recipe,
+    *,
+    early_stopping: bool = True,
+    columns: Sequence[str] | None = None,
+) -> PreparedSlice:
+    """Cut training rows by time, purge between the parts, and preprocess each.
+
+    Parameters
+    ----------
+    data, rows
+        All rows, and the positions of those that may be learned from.
+    recipe
+        Configuration.
+    early_stopping
+        False: the stop rows join the fit rows, for fits with a known number of trees.
+    columns
+        Use these columns, selected before; None: all, or those that the selection keeps.
+
+    Raises
+    ------
+    TrainingError
+        When a part is empty or holds one class only.
+    """
+    fit, stop, calibrate = _parts(data, rows, recipe, early_stopping)
+    used = list(data.X.columns if columns is None else columns)
+    preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
+    if columns is None and recipe.model.feature_selection:
+        used = _selected(preprocessor, fit_data, recipe.model)
+        preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
+    return PreparedSlice(
+        recipe=recipe,
+        preprocessor=preprocessor,
+        fit_data=fit_data,
+        X_calibrate=preprocessor.transform(data.X.iloc[calibrate]),
+        y_calibrate=data.y[calibrate],
+        weight_calibrate=data.weight[calibrate],
+        returns_calibrate=data.returns_of(calibrate),
+        round_trip_cost=data.round_trip_cost,
+        horizon_candles=data.horizon_candles,
+    )
+
+
+def check_slice(data: TrainingData, rows: Ints, recipe: Recipe) -> None:
+    """Raise the `TrainingError` that `prepare_slice` would, without its work."""
+    _parts(data, rows, recipe, True)
+
+
+def _parts(
+    data: TrainingData, rows: Ints, recipe: Recipe, early_stopping: bool
+) -> tuple[Ints, Ints | None, Ints]:
+    with_stop = early_stopping and MODELS[recipe.model.model_type].stops_early
+    shares = (FIT, STOP, CALIBRATE) if with_stop else (FIT + STOP, CALIBRATE)
+    parts = tuple(rows[part] for part in tail_slices(data.dates[rows], data.known_at[rows], shares))
+    names = ("fit", "early-stopping", "calibration") if with_stop else ("fit", "calibration")
+    for name, part in zip(names, parts, strict=True):
+        found = np.unique(data.y[part])
+        if len(found) < 2:
+            raise TrainingError(
+                f"The {name} slice from {data.dates[part[0]]} to {data.dates[part[-1]]} has only "
+                f"class {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
+                "label whose classes are closer to balance."
+            )
+    return parts[0], parts[1] if with_stop else None, parts[-1]
+
+
+def _matrices(
+    data: TrainingData, fit: Ints, stop: Ints | None, columns: list[str], recipe: Recipe
+) -> tuple[Preprocessor, FitData]:
+    X = data.X if len(columns) == data.X.shape[1] else data.X[columns]
+    X_fit = X.iloc[fit]
+    preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
+    weight = _class_weights(data.y[fit], recipe.model)
+    return preprocessor, FitData(
+        X=preprocessor.transform(X_fit),
+        y=data.y[fit],
+        weight=data.weight[fit] * weight[data.y[fit].astype(np.int64)],
+        X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
+        y_stop=None if stop is None else data.y[stop],
+        weight_stop=None
+        if stop is None
+        else data.weight[stop] * weight[data.y[stop].astype(np.int64)],
+    )
+
+
+def _class_weights(y: Floats, config: ModelConfig) -> Floats:
+    if config.class_weight == "none":
+        return np.ones(2)
+    positive = float(y.mean())
+    return np.array([0.5 / (1 - positive), 0.5 / positive])
+
+
+def _selected(preprocessor: Preprocessor, fit_data: FitData, config: ModelConfig) -> list[str]:
+    """Columns that a model with default parameters finds worth keeping, in schema order.
+
+    Columns that no tree splits on are dropped with those below `min_feature_importance`; the best
+    one always stays. A model without any split ranks nothing: then only `max_features` applies.
+    """
+    gain = pd.Series(
+        _fit(fit_data, config.parameters, config).importance(), index=preprocessor.kept_columns
+    )
+    ranked = gain.sort_values(ascending=False, kind="stable")
+    if ranked.iloc[0] > 0:
+        enough = ranked[(ranked > 0) & (ranked >= config.min_feature_importance)]
+        ranked = enough if len(enough) else ranked.iloc[:1]
+    chosen = set(ranked.index[: config.max_features])
+    return [name for name in preprocessor.kept_columns if name in chosen]
+
+
+def _fit(fit_data: FitData, params: Mapping[str, Any], config: ModelConfig) -> FittedModel:
+    return MODELS[config.model_type].fit(
+        params,
+        fit_data,
+        seed=config.random_state,
+        early_stopping_rounds=config.early_stopping_rounds,
+    )
