@@ -42,7 +42,7 @@ def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
     spans = [fold for fold in folds if pd.notna(fold.get("train_start"))]
     if not spans:
         return Chart("timeline", "Training and test spans", note="No folds were recorded.")
-    traces = []
+    traces, edges = [], []
     for name, first, last, color in (
         ("Training", "train_start", "train_end", REFERENCE),
         ("Test", "test_start", "test_end", MODEL),
@@ -52,6 +52,7 @@ def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
             _stop(fold.get(last), end, start) for fold, start in zip(spans, starts, strict=True)
         ]
         pairs = list(zip(starts, stops, strict=True))
+        edges += [*starts, *stops]
         traces.append(
             {
                 "type": "bar",
@@ -69,7 +70,7 @@ def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
     layout = {
         "barmode": "overlay",
         "bargap": 0.35,
-        "xaxis": axis("Date (UTC)", type="date"),
+        "xaxis": axis("Date (UTC)", type="date", range=moments([min(edges), max(edges)])),
         "yaxis": axis("", autorange="reversed"),
     }
     height = 130 + 34 * len(spans)
@@ -79,7 +80,8 @@ def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
 def fold_chart(folds: Sequence[Mapping[str, Any]]) -> Chart:
     """One score a fold, against what a coin would get where that is known."""
     scores = [_scores(fold) for fold in folds]
-    drawn = next((name for name in _DRAWN if any(name in s for s in scores)), None)
+    known = {name for row in scores for name, value in row.items() if np.isfinite(value)}
+    drawn = next((name for name in _DRAWN if name in known), None)
     if drawn is None:
         return Chart("fold-scores", "Score of each fold", note="No scores of folds were recorded.")
     values = np.array([s.get(drawn, np.nan) for s in scores])
@@ -168,7 +170,8 @@ def search_chart(trials: Sequence[Mapping[str, Any]], metric: str, direction: st
         return Chart("search", "Search for parameters", note=note)
     best = done.cummax() if direction == "maximize" else done.cummin()
     last = int(best.index[best.to_numpy() == best.iloc[-1]][0])
-    title = f"Best {metric} of {len(trials)} trials: {number(float(best.iloc[-1]))}, trial {last}"
+    reached = number(float(best.iloc[-1]))
+    title = f"Best {metric} of {len(trials)} trials: {reached}, in trial {last}"
     done, best = done.tail(MAX_POINTS), best.tail(MAX_POINTS)
     data = [
         {
@@ -192,9 +195,11 @@ def search_chart(trials: Sequence[Mapping[str, Any]], metric: str, direction: st
     ]
     layout = {
         "xaxis": axis("Trial", tickformat="d"),
-        "yaxis": axis(f"{metric} in cross-validation ({_wanted(direction)})"),
+        "yaxis": axis(metric),
     }
-    note = f"{unfinished} failed or pruned trials are not drawn." if unfinished else ""
+    note = f"Scores in cross-validation, {_wanted(direction)}."
+    if unfinished:
+        note += f" {unfinished} failed or pruned trials are not drawn."
     return Chart("search", title, {"data": data, "layout": layout}, note)
 
 

@@ -79,14 +79,14 @@ def equity_chart(equity: pd.Series[float] | None, market: pd.Series[float] | Non
         note = "No equity curve was recorded, or it is not positive throughout."
         return Chart("equity", title, note=note)
     data = []
-    for name, curve, color, dash in (
-        ("model, net of fees", account, MODEL, "solid"),
-        ("buy and hold", hold, OTHER, "dot"),
+    for name, curve, color, width in (
+        ("model, net of fees", account, MODEL, 2.5),
+        ("buy and hold", hold, OTHER, 1.2),
     ):
         if curve is None:
             continue
         depth = 100 * (curve / curve.cummax() - 1)
-        line = {"color": color, "width": 2, "dash": dash}
+        line = {"color": color, "width": width}
         data += [
             _curve(thinned(100 * (curve - 1)), name, line, "y"),
             {**_curve(thinned(depth), name, line, "y2"), "showlegend": False}
@@ -99,10 +99,9 @@ def equity_chart(equity: pd.Series[float] | None, market: pd.Series[float] | Non
         "hovermode": "x unified",
     }
     gain, worst = float(account.iloc[-1] - 1), float((account / account.cummax() - 1).min())
-    title = f"The account {_moved(gain)}"
+    title = f"The account {_moved(gain)} and was at most {percent(-worst)} below a peak"
     if hold is not None:
         title += f"; buying and holding {_moved(float(hold.iloc[-1] - 1))}"
-    title += f". Deepest fall from a peak: {percent(-worst)}"
     note = "" if hold is not None else "Buy-and-hold was not recorded and is not drawn."
     return Chart("equity", title, {"data": data, "layout": layout}, note, height=460)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,10 @@ def build_sections(report: ReportData) -> list[Section]:
     ]
 
 
-def _gate(check: Any) -> dict[str, Any]:
+def _gate(check: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(check.get("name", "")).replace("_", " ")
     return {
-        "name": str(check.get("name", "")).replace("_", " "),
+        "name": name[:1].upper() + name[1:],
         "value": number(check.get("value")),
         "threshold": number(check.get("threshold")),
         "passed": bool(check.get("passed")),

@@ -148,8 +148,7 @@ def distribution_chart(y: Floats, proba: Floats) -> Chart:
                 "x": short((edges[:-1] + edges[1:]) / 2, 4),
                 "y": short(100 * counts / max(1, int(rows.sum())), 4),
                 "line": {"color": color, "width": 2, "shape": "hvh"},
-                "fill": "tozeroy",
-                "fillcolor": f"{color}-fill",
+                **({"fill": "tozeroy", "fillcolor": f"{MODEL}-fill"} if color == MODEL else {}),
                 "hovertemplate": f"{name}, score %{{x:.3f}}: %{{y:.1f}} %<extra></extra>",
             }
         )
@@ -211,10 +210,14 @@ def return_chart(oos: pd.DataFrame | None, round_trip_cost: float) -> Chart:
 
 
 def _quality(area: float) -> str:
-    for limit, words in ((0.47, "the wrong way round"), (0.52, "no better than a coin")):
+    for limit, words in (
+        (0.48, "the wrong way round"),
+        (0.505, "no better than a coin"),
+        (0.55, "slightly better than a coin"),
+    ):
         if area < limit:
             return words
-    return "a little better than a coin" if area < 0.6 else "clearly better than a coin"
+    return "clearly better than a coin"
 
 
 def _diagonal(name: str, low: float = 0.0, high: float = 1.0) -> dict[str, object]:

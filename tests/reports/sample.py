@@ -100,7 +100,7 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
     ]
     return ReportData(
         title="trend_classifier, version 3",
-        verdict="Refused: the backtest of the final window has a Sharpe ratio of 0.31, below 0.5. "
+        verdict="The backtest of the final window has a Sharpe ratio of 0.31, below 0.5. "
         "Everything else passed.",
         promoted=False,
         summary={
