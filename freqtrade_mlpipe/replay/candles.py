@@ -18,7 +18,7 @@ from freqtrade_mlpipe.replay.resample import resample
 
 FILE_FORMATS = ("feather", "parquet", "json", "jsongz")
 OHLCV = ("open", "high", "low", "close", "volume")
-RESAMPLED_TYPES = ("spot", "futures")
+RESAMPLED_TYPES = ("spot", "futures", "mark", "index")
 _KEPT_IN_MEMORY = 16
 
 

@@ -8,6 +8,7 @@ import ccxt.async_support
 import ccxt.pro
 import freqtrade.exchange
 import pandas as pd
+from freqtrade.data.converter import ohlcv_to_dataframe
 from freqtrade.enums import TRADE_MODES, CandleType, TradingMode
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import Binance
@@ -49,6 +50,9 @@ class Replay(Binance):
         self._replay_pairs = list(dict.fromkeys(pairs))
         # As Backtesting does: real money would need an account, its leverage tiers for one.
         config["dry_run"] = True
+        # Binance's class else downloads archives from a web site (before freqtrade 2026 there was
+        # no _can_use_data_download_fast).
+        config["exchange"]["only_from_ccxt"] = True
         super().__init__(config, *args, **kwargs)
         # Recorded candles are complete; freqtrade would drop the last one as unfinished.
         self._ohlcv_partial_candle = False
@@ -86,12 +90,37 @@ class Replay(Binance):
             is_new_pair=is_new_pair,
             until_ms=until_ms,
         )
+        if not hasattr(Binance, "_drop_incomplete_candle"):
+            after_ms = (
+                since_ms if frame.empty else int(frame["date"].iloc[-1].timestamp()) * 1000 + 1
+            )
+            dropped = self._candles_up_to(pair, timeframe, candle_type, after_ms, until_ms)
+            frame = pd.concat([frame, dropped], ignore_index=True) if len(dropped) else frame
         if is_new_pair and frame.empty:
             since = pd.Timestamp(since_ms, unit="ms", tz="UTC")
             raise OperationalException(
                 f"No {timeframe} {candle_type} candles of {pair} are recorded from {since} on in "
                 f"{self._replay_store.directory}. Ask for a recorded period with --timerange."
             )
+        return frame
+
+    def _candles_up_to(
+        self,
+        pair: str,
+        timeframe: str,
+        candle_type: CandleType,
+        since_ms: int,
+        until_ms: int | None,
+    ) -> pd.DataFrame:
+        """Return the next page of candles whole: older freqtrades always drop the last candle."""
+        with self._loop_lock:
+            answer = self.loop.run_until_complete(
+                self._async_get_candle_history(pair, timeframe, candle_type, since_ms)
+            )
+        rows = [row for row in answer[3] if until_ms is None or row[0] <= until_ms]
+        frame: pd.DataFrame = ohlcv_to_dataframe(
+            rows, timeframe, pair, fill_missing=False, drop_incomplete=False
+        )
         return frame
 
     def load_leverage_tiers(self) -> dict[str, list[dict[str, Any]]]:

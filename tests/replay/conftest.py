@@ -9,6 +9,7 @@ import pytest
 
 from tests.replay import markets_on_disk, netguard
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "binance"
 STRATEGIES = Path(__file__).parent / "strategies"
 
 
@@ -27,14 +28,31 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     assert not report.exists(), f"the network was used: {report.read_text()}"
 
 
-@pytest.fixture(scope="session")
-def spot_candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return markets_on_disk.write_spot(tmp_path_factory.mktemp("spot"))
+@pytest.fixture
+def spot_candles(tmp_path: Path) -> Path:
+    return markets_on_disk.write_spot(tmp_path / "spot")
 
 
-@pytest.fixture(scope="session")
-def futures_candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return markets_on_disk.write_futures(tmp_path_factory.mktemp("futures"))
+@pytest.fixture
+def futures_candles(tmp_path: Path) -> Path:
+    return markets_on_disk.write_futures(tmp_path / "perpetuals")
+
+
+@pytest.fixture
+def real_candles(tmp_path: Path) -> Path:
+    """Return a copy of real candles: freqtrade may rename and rewrite files in its data directory."""
+    if not REAL.is_dir():
+        pytest.skip("the real candles of ../shared/data/binance are not here")
+    names = {f"{coin}_USDT-1h.feather": f"{coin}_USDT-1h.feather" for coin in ("BTC", "ETH")}
+    perpetual = "futures/BTC_USDT_USDT"
+    names[f"{perpetual}-1h-futures.feather"] = f"{perpetual}-1h-futures.feather"
+    mark, rates = markets_on_disk.MARK_TIMEFRAME, markets_on_disk.FUNDING_TIMEFRAME
+    names[f"{perpetual}-1h-mark.feather"] = f"{perpetual}-{mark}-mark.feather"
+    names[f"{perpetual}-1h-funding_rate.feather"] = f"{perpetual}-{rates}-funding_rate.feather"
+    (tmp_path / "real" / "futures").mkdir(parents=True)
+    for source, target in names.items():
+        (tmp_path / "real" / target).write_bytes((REAL / source).read_bytes())
+    return tmp_path / "real"
 
 
 @pytest.fixture

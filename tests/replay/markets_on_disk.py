@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from freqtrade.exchange import Exchange
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 END = pd.Timestamp("2024-03-01", tz="UTC")
 SPOT_PAIRS = ("BTC/USDT", "ETH/USDT")
 PERPETUALS = ("BTC/USDT:USDT", "NEWCOIN/USDT:USDT")
+# 1h, before freqtrade 2026 8h: the names that mark prices and funding rates are looked for under.
+MARK_TIMEFRAME = Exchange._ft_has_default["mark_ohlcv_timeframe"]
+FUNDING_TIMEFRAME = Exchange._ft_has_default["funding_fee_timeframe"]
 _PRICES = {"BTC/USDT": 42_000.0, "ETH/USDT": 2_300.0}
 
 
@@ -70,8 +74,11 @@ def write_futures(directory: Path) -> Path:
         name = "futures/" + pair.replace("/", "_").replace(":", "_")
         candles = random_walk(START, END, "1h", price=500.0, seed=seed + 20)
         write(candles, directory, f"{name}-1h-futures")
-        write(candles.assign(volume=0.0), directory, f"{name}-1h-mark")
-        write(funding(seed), directory, f"{name}-1h-funding_rate")
+        mark = candles.assign(volume=0.0)
+        if MARK_TIMEFRAME != "1h":
+            mark = mark[mark["date"].dt.hour % 8 == 0].reset_index(drop=True)
+        write(mark, directory, f"{name}-{MARK_TIMEFRAME}-mark")
+        write(funding(seed), directory, f"{name}-{FUNDING_TIMEFRAME}-funding_rate")
     return directory
 
 

@@ -1,4 +1,4 @@
-"""Fails every attempt to reach another machine, in this process and, as `sitecustomize`, in its children."""
+"""Fails attempts to reach another machine, in this process and as `sitecustomize` in children."""
 
 import os
 import socket
