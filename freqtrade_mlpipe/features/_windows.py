@@ -126,8 +126,10 @@ def rolling_variance(values: FloatArray, width: int) -> FloatArray:
     From two window sums: quicker than `rolling_moments`. Rounding noise is set to 0. The first
     `width - 1` rows are NaN.
     """
-    mean = rolling_mean(values, width)
-    square = rolling_mean(values * values, width)
+    return _variance(rolling_mean(values * values, width), rolling_mean(values, width))
+
+
+def _variance(square: FloatArray, mean: FloatArray) -> FloatArray:
     variance = square - mean * mean
     np.copyto(variance, 0.0, where=variance < _RELATIVE_ZERO * square)
     return variance
@@ -141,8 +143,13 @@ def rolling_covariance(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
 def rolling_correlation(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
     """Pearson correlation of the last `width` pairs, 0 where either is constant; the first `width -
     1` rows are NaN."""
-    scale = np.sqrt(rolling_variance(x, width) * rolling_variance(y, width))
-    return np.clip(ratio(rolling_covariance(x, y, width), scale, 0.0), -1.0, 1.0)
+    mean_x, mean_y = rolling_mean(x, width), rolling_mean(y, width)
+    scale = np.sqrt(
+        _variance(rolling_mean(x * x, width), mean_x)
+        * _variance(rolling_mean(y * y, width), mean_y)
+    )
+    covariance = rolling_mean(x * y, width) - mean_x * mean_y
+    return np.clip(ratio(covariance, scale, 0.0), -1.0, 1.0)
 
 
 def rolling_max(values: FloatArray, width: int) -> FloatArray:
@@ -202,6 +209,12 @@ def rolling_weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
     if len(values) < len(weights):
         return np.full(len(values), np.nan)
     return _pad(np.convolve(values, weights, mode="valid"), len(values))
+
+
+def slope_weights(width: int) -> FloatArray:
+    """Weights of `rolling_weighted` that give the least-squares slope a candle of the last `width` values."""
+    ages = np.arange(width)
+    return np.asarray((0.5 * (width - 1) - ages) * (12.0 / (width * (width * width - 1.0))))
 
 
 def lag(values: FloatArray, n: int) -> FloatArray:

@@ -50,6 +50,7 @@ class Candles:
     def __init__(self, df: pd.DataFrame) -> None:
         self.seconds = _epoch_seconds(df["date"])
         first_close = float(df["close"].iloc[0])
+        self.quoted_close: FloatArray = df["close"].to_numpy(dtype=np.float64)
         self.open, self.high, self.low, self.close = (
             _scaled(df[name], first_close) for name in OHLC
         )
@@ -85,8 +86,8 @@ def _scaled(values: pd.Series, reference: float) -> FloatArray:
 
 
 def log_close(candles: Candles) -> FloatArray:
-    """Natural logarithm of the close."""
-    return np.log(candles.close)
+    """Natural logarithm of the close as quoted: scaled, its rounding would depend on the first candle."""
+    return np.asarray(np.log(candles.quoted_close))
 
 
 def log_returns(candles: Candles) -> FloatArray:
