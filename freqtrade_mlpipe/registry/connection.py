@@ -6,6 +6,7 @@ execute code.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.mlflow_store import experiment_id, open_store
+from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, experiment_id, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,7 @@ T = TypeVar("T")
 EXPERIMENT = "freqtrade_mlpipe.registry"
 NONCE_TAG = "mlpipe.nonce"
 _ATTEMPTS = 10
+_SQLITE_HEADER = b"SQLite format 3\0"
 _CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
 
 
@@ -46,7 +48,7 @@ class Connection:
 
     def __init__(self, tracking_uri: str | None, directory: Path) -> None:
         self.directory = directory
-        self.client: MlflowClient = open_store(tracking_uri, directory)
+        self.client = _open(tracking_uri, directory)
 
     def ensure_model(self, name: str, kind: str) -> None:
         """Create the registered model `name` unless it exists."""
@@ -210,6 +212,21 @@ class Connection:
             return call()
         except MlflowException as error:
             raise _translate(error) from error
+
+
+def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
+    # What it logs as an error is retried or raised here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    database = directory / DATABASE_NAME
+    if tracking_uri is None and database.exists():
+        with database.open("rb") as file:
+            header = file.read(len(_SQLITE_HEADER))
+        if header != _SQLITE_HEADER:  # MLflow would try for an hour
+            raise RegistryUnavailableError(
+                f"{database} is not a SQLite database (any more). Restore it from a backup, or move "
+                "it away to begin with an empty registry."
+            )
+    return open_store(tracking_uri, directory)
 
 
 class _TransientError(Exception):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
+from freqtrade_mlpipe.metrics import ReturnMoments
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,17 @@ class Evidence:
     baselines
         Comparisons by baseline: `class_prior` and `last_value`.
     oos_returns
-        Net-of-fee return of the signals in each out-of-sample period, shape (n,), 0 when flat.
+        Moments of the signals' net-of-fee returns over the out-of-sample periods (0 when flat).
     n_trials
         Every trial that was tried for this model, failed ones too.
-    trial_sharpes
-        Sharpe ratio per period of each trial; NaN for failed ones.
+    trial_sharpe_variance
+        Variance of the trials' Sharpe ratios per period; NaN: not known.
     backtest
         freqtrade's backtest over the final window.
     champion
-        The production version's backtest over the same window; None: nothing is in production.
+        The production version's backtest over the same window.
+    champion_version
+        Its number; None: nothing is in production.
     trained_until
         The last candle the candidate has seen (UTC).
     calibration_error
@@ -98,11 +100,12 @@ class Evidence:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     baselines: Mapping[str, Comparison] = field(default_factory=dict)
-    oos_returns: np.ndarray | None = None
+    oos_returns: ReturnMoments | None = None
     n_trials: int | None = None
-    trial_sharpes: Sequence[float] = ()
+    trial_sharpe_variance: float = math.nan
     backtest: BacktestSummary | None = None
     champion: BacktestSummary | None = None
+    champion_version: str | None = None
     trained_until: datetime | None = None
     calibration_error: float | None = None
     self_test: Finding | None = None

@@ -10,17 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from freqtrade_mlpipe.config import GateConfig
-from freqtrade_mlpipe.metrics import deflated_sharpe_ratio, return_moments
+from freqtrade_mlpipe.metrics import deflated_sharpe_ratio
 from freqtrade_mlpipe.registry.evidence import (
     BacktestSummary,
     Comparison,
     Evidence,
     Finding,
 )
-from freqtrade_mlpipe.registry.report import Check, GateReport
+from freqtrade_mlpipe.registry.report import CHAMPION_GATE, Check, GateReport
 
 __all__ = [
     "GATES",
@@ -67,6 +65,7 @@ def run_gates(
         created_at=now,
         expires_at=now + timedelta(hours=config.max_report_age_hours),
         window=window,
+        champion=evidence.champion_version,
     )
 
 
@@ -120,14 +119,11 @@ def deflated_sharpe(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
     if limit is None:
         return ()
     gate = "deflated Sharpe"
-    trials = np.asarray(evidence.trial_sharpes, dtype=np.float64)
-    trials = trials[np.isfinite(trials)]
-    if evidence.oos_returns is None or len(evidence.oos_returns) < 2:
+    moments, variance = evidence.oos_returns, evidence.trial_sharpe_variance
+    if moments is None or moments.n_obs < 2:
         return [_missing(gate, "the out-of-sample returns", limit)]
-    if not evidence.n_trials or (evidence.n_trials > 1 and len(trials) < 2):
+    if not evidence.n_trials or (evidence.n_trials > 1 and not math.isfinite(variance)):
         return [_missing(gate, "the Sharpe ratios of the trials", limit)]
-    moments = return_moments(evidence.oos_returns)
-    variance = float(trials.var(ddof=1)) if len(trials) > 1 else 0.0
     value = deflated_sharpe_ratio(
         moments.sharpe,
         moments.n_obs,
@@ -207,9 +203,15 @@ def market_excess(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
 
 def champion(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
     """The backtest's Sharpe ratio is not worse than the production version's on the same window."""
-    gate, rival, own = "vs champion", evidence.champion, evidence.backtest
+    gate, rival, own = CHAMPION_GATE, evidence.champion, evidence.backtest
     if config.champion_tolerance is None:
         return ()
+    if rival is None and evidence.champion_version is not None:
+        return [
+            _missing(
+                gate, f"the backtest of the champion, version {evidence.champion_version}", None
+            )
+        ]
     if rival is None:
         return [Check(gate, None, None, True, "Nothing is in production: no champion to beat.")]
     limit = rival.sharpe - config.champion_tolerance

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+CHAMPION_GATE = "vs champion"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -69,6 +71,8 @@ class GateReport:
         UTC.
     window
         Start and end of the final window the backtest ran on (UTC), or None.
+    champion
+        The version that was in production then, or None.
     """
 
     checks: tuple[Check, ...]
@@ -76,6 +80,7 @@ class GateReport:
     created_at: datetime
     expires_at: datetime
     window: tuple[datetime, datetime] | None = None
+    champion: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -89,7 +94,7 @@ class GateReport:
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it passed and has not expired at `now` (time zone aware)."""
-        return self.passed and self.created_at <= now < self.expires_at
+        return self.passed and now < self.expires_at
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives back an equal report."""
@@ -99,18 +104,20 @@ class GateReport:
             "digest": self.digest,
             "created_at": self.created_at.isoformat(),
             "expires_at": self.expires_at.isoformat(),
+            "champion": self.champion,
             "window": None if self.window is None else [t.isoformat() for t in self.window],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GateReport:
         """Read what `to_dict` gave. The verdict is that of the checks."""
-        window = values["window"]
+        window, champion = values["window"], values["champion"]
         return cls(
             checks=tuple(Check.from_dict(check) for check in values["checks"]),
             digest=str(values["digest"]),
             created_at=datetime.fromisoformat(values["created_at"]),
             expires_at=datetime.fromisoformat(values["expires_at"]),
+            champion=None if champion is None else str(champion),
             window=None
             if window is None
             else (datetime.fromisoformat(window[0]), datetime.fromisoformat(window[1])),

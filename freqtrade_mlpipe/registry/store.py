@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import getpass
-import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from freqtrade_mlpipe.config import GateConfig
-from freqtrade_mlpipe.exceptions import GateRefusedError, PromotionConflictError, RegistryError
+from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle, verify_bundle
 from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
+from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue, check_model_name
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.evidence import Evidence, evidence_from_metrics
 from freqtrade_mlpipe.registry.gates import METRIC_GATES, run_gates
-from freqtrade_mlpipe.registry.ledger import SUFFIX, Action, Ledger, LedgerEntry, LedgerState
+from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.report import GateReport
+from freqtrade_mlpipe.registry.transitions import Decision, Transitions
 from freqtrade_mlpipe.registry.versions import (
     REPORT_TAG,
     STATUS_TAG,
-    ModelStatus,
     ModelVersion,
     encode,
-    is_ours,
     read_version,
     registration_tags,
     status_of,
 )
-
-ALIAS = "production"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_ATTEMPTS = 20
 
 
 class ModelRegistry:
@@ -52,7 +47,8 @@ class ModelRegistry:
     ) -> None:
         self.directory = Path(directory).absolute()
         self._connection = Connection(tracking_uri, self.directory)
-        self._cache = BundleCache(self.directory, tracking_uri)
+        self._catalogue = Catalogue(self._connection, BundleCache(self.directory, tracking_uri))
+        self._transitions = Transitions(self._catalogue)
 
     def register_model(
         self,
@@ -92,7 +88,7 @@ class ModelRegistry:
         RegistryError
             A bad name or metric, or another feature schema.
         """
-        _check_name(model_name)
+        check_model_name(model_name)
         folder = Path(model_path)
         manifest, digest, _ = verify_bundle(folder)
         if feature_names is not None and tuple(feature_names) != manifest.features:
@@ -110,12 +106,12 @@ class ModelRegistry:
             tags=[str(tag) for tag in tags],
             notes=notes,
         )
-        self._connection.ensure_model(model_name, "model")
+        self._connection.ensure_model(model_name, MODEL_KIND)
         run = self._connection.upload(folder, artifact_path, run_id, f"{model_name} bundle")
         found = self._connection.create_version(
             model_name, described, source=f"mlpipe:/{run}/{artifact_path}", run_id=run
         )
-        return read_version(found, LedgerState(), self._locate)
+        return read_version(found, LedgerState(), self._catalogue.locate)
 
     def validate_model(
         self,
@@ -190,7 +186,10 @@ class ModelRegistry:
         RegistryError
             No such version.
         """
-        chosen = self.get_version(name, version)
+        state = self._catalogue.ledger(name).read()
+        chosen = self._catalogue.find(name, str(version), state)
+        if evidence.champion_version is None and state.production != chosen.version:
+            evidence = replace(evidence, champion_version=state.production)
         moment = now or datetime.now(UTC)
         report = run_gates(evidence, config or GateConfig(), moment, digest=chosen.digest)
         return self._keep_report(chosen, report)
@@ -231,26 +230,13 @@ class ModelRegistry:
         """
         if force_reason is not None and not force_reason.strip():
             raise RegistryError("force_reason is empty. Say why the gates are overridden.")
-        moment = now or datetime.now(UTC)
-
-        def decide(state: LedgerState) -> LedgerEntry | None:
-            chosen = self._existing(name, str(version), state)
-            if chosen.status is ModelStatus.PRODUCTION:
-                return None
-            if force_reason is None:
-                _require_report(chosen, moment)
-            self._check_stored(chosen)
-            return _entry(
-                "promote",
-                chosen,
-                state,
-                actor=actor,
-                reason=force_reason or notes,
-                forced=force_reason is not None,
-                now=moment,
-            )
-
-        self._decide(name, decide)
+        decision = Decision(
+            reason=notes if force_reason is None else force_reason,
+            actor=actor,
+            now=now or datetime.now(UTC),
+            forced=force_reason is not None,
+        )
+        self._transitions.promote(name, str(version), decision)
         return self.get_version(name, version)
 
     def rollback_to_version(
@@ -278,46 +264,18 @@ class ModelRegistry:
         PromotionConflictError
             Someone else put another version into production in between.
         """
-        moment = now or datetime.now(UTC)
-
-        def decide(state: LedgerState) -> LedgerEntry | None:
-            target = state.rollback_target() if version is None else str(version)
-            if target is None:
-                raise RegistryError(
-                    f"{name} has no earlier production version to roll back to. Promote another "
-                    "version, or stop the bot."
-                )
-            chosen = self._existing(name, target, state)
-            if chosen.status is ModelStatus.PRODUCTION:
-                return None
-            if state.digest_of(target) is None:
-                raise RegistryError(
-                    f"Version {target} of {name} never was in production, so there is nothing to "
-                    "roll back to. Validate and promote it."
-                )
-            self._check_stored(chosen)
-            return _entry(
-                "rollback", chosen, state, actor=actor, reason=reason, forced=False, now=moment
-            )
-
-        state = self._decide(name, decide)
-        if state.production is None:
-            raise RegistryError(f"{name} has no production version.")
-        return self.get_version(name, state.production)
+        decision = Decision(reason=reason, actor=actor, now=now or datetime.now(UTC))
+        target = None if version is None else str(version)
+        state = self._transitions.rollback(name, target, decision)
+        return self._catalogue.find(name, str(state.production), state)
 
     def get_production_model(self, name: str) -> ModelVersion | None:
         """The version in production, or None (also for a model that does not exist)."""
-        last = Ledger(self._connection, name).last() if _NAME.fullmatch(name) else None
+        last = self._catalogue.ledger(name).last()
         if last is None or last.production is None:
             return None
-        found = self._connection.get_version(name, last.production)
-        if found is None:
-            raise RegistryError(
-                f"Version {last.production} of {name} is in production but was deleted in MLflow. "
-                "Roll back to another version."
-            )
         state = LedgerState(production=last.production, digest=last.digest, entries=(last,))
-        return read_version(found, state, self._locate)
+        return self._catalogue.find(name, last.production, state)
 
     def get_version(self, name: str, version: str | int) -> ModelVersion:
         """One version.
@@ -327,7 +285,7 @@ class ModelRegistry:
         RegistryError
             No such model or version; the message names those there are.
         """
-        return self._existing(name, str(version), self._ledger(name).read())
+        return self._catalogue.find(name, str(version), self._catalogue.ledger(name).read())
 
     def get_all_versions(self, name: str) -> list[ModelVersion]:
         """All versions, newest first.
@@ -337,13 +295,8 @@ class ModelRegistry:
         RegistryError
             No such model; the message names those there are.
         """
-        self._require_model(name)
-        state = self._ledger(name).read()
-        return [
-            read_version(found, state, self._locate)
-            for found in self._connection.list_versions(name)
-            if is_ours(found) and str(found.version) not in state.deleted
-        ]
+        self._catalogue.require_model(name)
+        return self._catalogue.all(name, self._catalogue.ledger(name).read())
 
     def get_model_history(self, name: str) -> tuple[LedgerEntry, ...]:
         """Every promotion, rollback, archiving and deletion that counted, oldest first.
@@ -353,12 +306,12 @@ class ModelRegistry:
         RegistryError
             No such model, or a damaged ledger.
         """
-        self._require_model(name)
-        return self._ledger(name).read().entries
+        self._catalogue.require_model(name)
+        return self._catalogue.ledger(name).read().entries
 
     def get_model_names(self) -> list[str]:
         """The names of all registered models, sorted."""
-        return self._connection.model_names("model")
+        return self._catalogue.names()
 
     def archive_model(
         self, name: str, version: str | int, *, reason: str = "", actor: str | None = None
@@ -370,7 +323,8 @@ class ModelRegistry:
         RegistryError
             Unknown, or in production.
         """
-        self._retire("archive", name, str(version), reason, actor)
+        decision = Decision(reason=reason, actor=actor, now=datetime.now(UTC))
+        self._transitions.retire("archive", name, str(version), decision)
         return self.get_version(name, version)
 
     def delete_model(
@@ -383,8 +337,8 @@ class ModelRegistry:
         RegistryError
             Unknown, or in production.
         """
-        self._retire("delete", name, str(version), reason, actor)
-        self._finish_deletion(name, str(version))
+        decision = Decision(reason=reason, actor=actor, now=datetime.now(UTC))
+        self._transitions.retire("delete", name, str(version), decision)
 
     def load_bundle(self, name: str, version: str | int) -> Bundle:
         """The verified bundle of a version, loaded.
@@ -421,9 +375,9 @@ class ModelRegistry:
             No such version, or nothing in production.
         """
         if wanted == PRODUCTION:
-            last = self._ledger(name).last()
+            last = self._catalogue.ledger(name).last()
             if last is None or last.production is None or last.digest is None:
-                self._require_model(name)
+                self._catalogue.require_model(name)
                 raise RegistryError(
                     f"{name} has no production version. Promote one first, or pin a version."
                 )
@@ -439,7 +393,7 @@ class ModelRegistry:
 
     def copy_to(self, name: str, version: str, folder: Path) -> Path:
         """Copy a version's files as they are, unverified, into `folder`; their path."""
-        found = self._existing(name, version, LedgerState())
+        found = self._catalogue.find(name, version, LedgerState())
         return self._connection.download(found.run_id, found.artifact_path, folder)
 
     def reconcile(self, name: str) -> LedgerState:
@@ -447,187 +401,13 @@ class ModelRegistry:
 
         Everything here is derived from the ledger, which decides.
         """
-        _check_name(name)
-        ledger = self._ledger(name)
-        state = ledger.read()
-        while True:
-            self._project(name, state)
-            again = ledger.read()
-            if again.head == state.head:
-                return state
-            state = again
-
-    def _project(self, name: str, state: LedgerState) -> None:
-        if state.production is None:
-            self._connection.delete_alias(name, ALIAS)
-        elif self._connection.get_alias(name, ALIAS) != state.production:
-            self._connection.set_alias(name, ALIAS, state.production)
-        for found in self._connection.list_versions(name):
-            if not is_ours(found):
-                continue
-            number = str(found.version)
-            if number in state.deleted:
-                self._finish_deletion(name, number)
-                continue
-            status = read_version(found, state, self._locate).status
-            if found.tags.get(STATUS_TAG) != status:
-                self._connection.set_tag(name, number, STATUS_TAG, status.value)
-
-    def _decide(
-        self, name: str, decide: Callable[[LedgerState], LedgerEntry | None]
-    ) -> LedgerState:
-        """Write the entry that `decide` makes of the present state; the state in which it counts.
-
-        An entry that lost to one that left production as it was is decided anew.
-        """
-        self._require_model(name)
-        ledger = self._ledger(name)
-        state = ledger.read()
-        production = state.production
-        for _ in range(_ATTEMPTS):
-            entry = decide(state)
-            if entry is None:
-                return state
-            landed, state = ledger.append(entry)
-            if any(counted.number == landed.number for counted in state.entries):
-                return self.reconcile(name)
-            if state.production != production and entry.action in ("promote", "rollback"):
-                winner = state.entries[-1]
-                raise PromotionConflictError(
-                    f"{winner.actor} changed {name} in between ({winner.action} of version "
-                    f"{winner.version}): version {state.production} is in production now, not "
-                    f"{production}. Nothing was changed; look at the history and decide again."
-                )
-        raise PromotionConflictError(
-            f"Others kept changing {name} for {_ATTEMPTS} attempts. Nothing was changed; try again."
-        )
-
-    def _retire(
-        self, action: Action, name: str, version: str, reason: str, actor: str | None
-    ) -> None:
-        def decide(state: LedgerState) -> LedgerEntry | None:
-            chosen = self._existing(name, version, state)
-            if chosen.status is ModelStatus.PRODUCTION:
-                raise RegistryError(
-                    f"Version {version} of {name} is in production: it cannot be {action}d. "
-                    "Promote or roll back to another version first."
-                )
-            if action == "archive" and chosen.status is ModelStatus.ARCHIVED:
-                return None
-            return _entry(
-                action,
-                chosen,
-                state,
-                actor=actor,
-                reason=reason,
-                forced=False,
-                now=datetime.now(UTC),
-            )
-
-        self._decide(name, decide)
-
-    def _finish_deletion(self, name: str, version: str) -> None:
-        found = self._connection.get_version(name, version)
-        if found is None:
-            return
-        chosen = read_version(found, LedgerState(), self._locate)
-        self._connection.delete_artifacts(chosen.run_id, chosen.artifact_path)
-        self._connection.delete_version(name, version)
+        return self._transitions.reconcile(name)
 
     def _keep_report(self, chosen: ModelVersion, report: GateReport) -> GateReport:
         self._connection.set_tag(chosen.name, chosen.version, REPORT_TAG, encode(report.to_dict()))
-        status = status_of(chosen.version, report, self._ledger(chosen.name).read())
+        status = status_of(chosen.version, report, self._catalogue.ledger(chosen.name).read())
         self._connection.set_tag(chosen.name, chosen.version, STATUS_TAG, status.value)
         return report
-
-    def _check_stored(self, chosen: ModelVersion) -> None:
-        self._cache.fetch(chosen.digest, self._copier(chosen), refresh=True)
-
-    def _locate(self, chosen: ModelVersion) -> Path:
-        return self._cache.fetch(chosen.digest, self._copier(chosen))
-
-    def _copier(self, chosen: ModelVersion) -> Callable[[Path], Path]:
-        return lambda folder: self._connection.download(chosen.run_id, chosen.artifact_path, folder)
-
-    def _ledger(self, name: str) -> Ledger:
-        _check_name(name)
-        return Ledger(self._connection, name)
-
-    def _existing(self, name: str, version: str, state: LedgerState) -> ModelVersion:
-        _check_name(name)
-        found = self._connection.get_version(name, version) if version.isdecimal() else None
-        if found is None or version in state.deleted:
-            self._require_model(name)
-            known = [item.version for item in self.get_all_versions(name)[:10]]
-            raise RegistryError(
-                f"{name} has no version {version!r}. "
-                + (f"The newest are: {', '.join(known)}." if known else "Register one first.")
-            )
-        return read_version(found, state, self._locate)
-
-    def _require_model(self, name: str) -> None:
-        _check_name(name)
-        if not self._connection.has_model(name):
-            known = self.get_model_names()
-            raise RegistryError(
-                f"No registered model {name!r}. "
-                + (f"There are: {', '.join(known[:10])}." if known else "Train or register one.")
-            )
-
-
-def _require_report(chosen: ModelVersion, now: datetime) -> None:
-    named = f"Version {chosen.version} of {chosen.name}"
-    report = chosen.report
-    if report is None or report.digest != chosen.digest:
-        raise RegistryError(f"{named} has not been validated. Validate it first.")
-    if not report.passed:
-        refusals = " ".join(check.sentence for check in report.failures)
-        raise GateRefusedError(f"{named} was refused by the gates: {refusals}")
-    if not report.is_valid(now):
-        raise RegistryError(
-            f"The validation of {named} expired at {report.expires_at:%Y-%m-%d %H:%M} UTC. "
-            "Validate it again."
-        )
-
-
-def _entry(
-    action: Action,
-    chosen: ModelVersion,
-    state: LedgerState,
-    *,
-    actor: str | None,
-    reason: str,
-    forced: bool,
-    now: datetime,
-) -> LedgerEntry:
-    moves = action in ("promote", "rollback")
-    return LedgerEntry(
-        expect=state.head,
-        action=action,
-        version=chosen.version,
-        previous=state.production,
-        production=chosen.version if moves else state.production,
-        digest=chosen.digest if moves else state.digest,
-        actor=actor or _login(),
-        reason=reason,
-        forced=forced,
-        at=now,
-    )
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a user database
-        return "unknown"
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.endswith(SUFFIX):
-        raise RegistryError(
-            f"{name!r} cannot be a model's name: use letters, digits, '_', '.', '-' (at most 100, "
-            f"the first a letter or digit), not ending in '{SUFFIX}'."
-        )
 
 
 def _floats(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,0 +1,109 @@
+"""Looking versions up, and the files that belong to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from freqtrade_mlpipe.exceptions import RegistryError
+from freqtrade_mlpipe.registry.cache import BundleCache
+from freqtrade_mlpipe.registry.connection import Connection
+from freqtrade_mlpipe.registry.ledger import SUFFIX, Ledger, LedgerState
+from freqtrade_mlpipe.registry.versions import ModelVersion, is_ours, read_version
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NUMBER = re.compile(r"0*([1-9][0-9]{0,8})")
+MODEL_KIND = "model"
+
+
+class Catalogue:
+    """The versions in one store.
+
+    Parameters
+    ----------
+    connection
+        The store.
+    cache
+        Where fetched bundles are kept.
+    """
+
+    def __init__(self, connection: Connection, cache: BundleCache) -> None:
+        self.connection = connection
+        self.cache = cache
+
+    def ledger(self, name: str) -> Ledger:
+        """The ledger of a model."""
+        check_model_name(name)
+        return Ledger(self.connection, name)
+
+    def names(self) -> list[str]:
+        """The names of all models, sorted."""
+        return self.connection.model_names(MODEL_KIND)
+
+    def require_model(self, name: str) -> None:
+        """Refuse a model that does not exist, naming those that do."""
+        check_model_name(name)
+        if not self.connection.has_model(name):
+            known = self.names()
+            raise RegistryError(
+                f"No registered model {name!r}. "
+                + (f"There are: {', '.join(known[:10])}." if known else "Train or register one.")
+            )
+
+    def find(self, name: str, version: str, state: LedgerState) -> ModelVersion:
+        """One version that is not deleted; a `RegistryError` names those that exist."""
+        check_model_name(name)
+        number = _NUMBER.fullmatch(version)
+        if number is not None and number[1] not in state.deleted:
+            found = self.connection.get_version(name, number[1])
+            if found is not None:
+                return read_version(found, state, self.locate)
+        self.require_model(name)
+        known = [item.version for item in self.all(name, self.ledger(name).read())[:10]]
+        raise RegistryError(
+            f"{name} has no version {version!r}. "
+            + (f"The newest are: {', '.join(known)}." if known else "Register one first.")
+        )
+
+    def all(self, name: str, state: LedgerState) -> list[ModelVersion]:
+        """Every version that is not deleted, newest first."""
+        return [
+            read_version(found, state, self.locate)
+            for found in self.connection.list_versions(name)
+            if is_ours(found) and str(found.version) not in state.deleted
+        ]
+
+    def locate(self, chosen: ModelVersion) -> Path:
+        """The verified bundle in the cache, fetched if need be."""
+        return self.cache.fetch(chosen.digest, self._copier(chosen))
+
+    def check_stored(self, chosen: ModelVersion) -> None:
+        """Fetch the stored bundle and verify it, whatever the cache holds."""
+        self.cache.fetch(chosen.digest, self._copier(chosen), refresh=True)
+
+    def finish_deletion(self, name: str, version: str) -> None:
+        """Remove the files and the version of what the ledger says is deleted."""
+        found = self.connection.get_version(name, version)
+        if found is not None:
+            chosen = read_version(found, LedgerState(), self.locate)
+            self.connection.delete_artifacts(chosen.run_id, chosen.artifact_path)
+            self.connection.delete_version(name, version)
+
+    def _copier(self, chosen: ModelVersion) -> Callable[[Path], Path]:
+        return lambda folder: self.connection.download(chosen.run_id, chosen.artifact_path, folder)
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that MLflow, a file system or the ledger could misread.
+
+    Raises
+    ------
+    RegistryError
+        The message says which names are possible.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(SUFFIX):
+        raise RegistryError(
+            f"{name!r} cannot be a model's name: use letters, digits, '_', '.', '-' (at most 100, "
+            f"the first a letter or digit), not ending in '{SUFFIX}'."
+        )
