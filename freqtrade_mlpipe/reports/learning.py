@@ -119,7 +119,9 @@ def fold_table(folds: Sequence[Mapping[str, Any]]) -> Table:
         + [number(_whole(row.get(name))) for name in names]
         for fold_name, fold, row in zip(_fold_names(folds), folds, scores, strict=True)
     ]
-    return Table(title, ["Fold", "Test from", "to", *names], rows)
+    return Table(
+        title, ["Fold", "Test from", "to", *(name.replace("_", " ") for name in names)], rows
+    )
 
 
 def importance_chart(importance: pd.Series[float] | None) -> Chart:

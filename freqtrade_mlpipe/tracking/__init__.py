@@ -1,5 +1,6 @@
 """Experiments people can compare: one tracker, backends behind one protocol."""
 
-from freqtrade_mlpipe.tracking.tracker import ActiveRun, ExperimentTracker
+from freqtrade_mlpipe.tracking.run import ActiveRun
+from freqtrade_mlpipe.tracking.tracker import ExperimentTracker
 
 __all__ = ["ActiveRun", "ExperimentTracker"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -28,51 +26,12 @@ from freqtrade_mlpipe.tracking.backends import (
 from freqtrade_mlpipe.tracking.channel import SafeChannel
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
+from freqtrade_mlpipe.tracking.run import ActiveRun, recording
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-
 _UNSAFE_IN_METRIC = re.compile(r"[^\w\-. /]")
 _LONG_PARAM = 500
-
-
-class ActiveRun(str):
-    """The id of an open run. As a context manager it finishes the run.
-
-    An exception marks it FAILED, an interruption (Ctrl-C) KILLED.
-    """
-
-    _tracker: ExperimentTracker
-
-    def __enter__(self) -> ActiveRun:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._tracker.run_id == self:
-            self._tracker.finish(_status_of(exception))
-
-
-def _recording(
-    method: Callable[Concatenate[ExperimentTracker, P], None],
-) -> Callable[Concatenate[ExperimentTracker, P], None]:
-    """Make a logging method safe: it needs an open run, and then it never raises."""
-
-    @functools.wraps(method)
-    def safe(self: ExperimentTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.run_id is None:
-            raise TrackingError(f"{method.__name__}: no run is open. Call start_run() first.")
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
-            logger.warning("%s: not recorded, the training goes on: %r", method.__name__, error)
-
-    return safe
 
 
 class ExperimentTracker:
@@ -179,7 +138,7 @@ class ExperimentTracker:
 
     # --- what a run holds ----------------------------------------------------------------------
 
-    @_recording
+    @recording
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings become dotted names. A parameter cannot change.
 
@@ -197,7 +156,7 @@ class ExperimentTracker:
         for key in (k for k, v in new.items() if len(v) > _LONG_PARAM):
             self._log_text(f"{_UNSAFE_IN_METRIC.sub('_', key)[:100]}.txt", new[key], "params")
 
-    @_recording
+    @recording
     def log_config(self, config: Any) -> None:
         """Record a configuration: each setting as a parameter, the whole as `config.json`.
 
@@ -207,7 +166,7 @@ class ExperimentTracker:
         self.log_params(values if isinstance(values, Mapping) else {"config": values})
         self._log_json("config.json", values)
 
-    @_recording
+    @recording
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, prefix: str = ""
     ) -> None:
@@ -222,19 +181,19 @@ class ExperimentTracker:
         """
         self._log(Batch(metrics=_points(metrics, step, prefix)))
 
-    @_recording
+    @recording
     def log_feature_importance(self, importance: Mapping[str, float] | pd.Series) -> None:
         """Record importances by feature name as `feature_importance.csv`, largest first."""
         series = pd.Series(dict(importance), dtype="float64", name="importance")
         table = series.sort_values(ascending=False).rename_axis("feature").reset_index()
         self._log_table("feature_importance.csv", table)
 
-    @_recording
+    @recording
     def log_confusion_matrix(self, y_true: Any, y_pred: Any) -> None:
         """Record counts by true and predicted class as `confusion_matrix.csv`; NaN left out."""
         self._log_table("confusion_matrix.csv", charts.confusion_table(y_true, y_pred))
 
-    @_recording
+    @recording
     def log_roc_curve(self, y_true: Any, y_proba: Any) -> None:
         """Record `roc_curve.csv` and the metric `roc_auc`.
 
@@ -249,7 +208,7 @@ class ExperimentTracker:
         self._log(Batch(metrics=_points({"roc_auc": area}, None, "")))
         self._log_table("roc_curve.csv", table)
 
-    @_recording
+    @recording
     def log_trials(
         self,
         trials: Sequence[Mapping[str, Any]],
@@ -275,23 +234,23 @@ class ExperimentTracker:
         self._log(Batch(metrics=points))
         self._log_table("trials.csv", pd.DataFrame([flatten(trial) for trial in trials]))
 
-    @_recording
+    @recording
     def log_backtest_results(self, results: Mapping[str, Any]) -> None:
         """Record freqtrade's result: its numbers as `backtest/…`, all of it as JSON."""
         self._log(Batch(metrics=_points(results, None, "backtest/")))
         self._log_json("backtest_results.json", plain(results))
 
-    @_recording
+    @recording
     def log_model(self, path: Path | str) -> None:
         """Copy a bundle (a directory) or a model file to `model`, as it is: no flavor."""
         self._log_files(_existing(path), "model")
 
-    @_recording
+    @recording
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
         """Copy a file, or the content of a directory, into `folder` of the run."""
         self._log_files(_existing(path), folder)
 
-    @_recording
+    @recording
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, which may change, unlike parameters."""
         self._log(Batch(tags={str(key): str(value) for key, value in tags.items()}))
@@ -360,9 +319,3 @@ def _existing(path: Path | str) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{found} does not exist.")
     return found
-
-
-def _status_of(exception: BaseException | None) -> Status:
-    if exception is None or (isinstance(exception, SystemExit) and not exception.code):
-        return "FINISHED"
-    return "FAILED" if isinstance(exception, Exception | SystemExit) else "KILLED"

@@ -1,0 +1,63 @@
+"""An open run: closed with the right status whatever happens, and safe to log to."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
+
+from freqtrade_mlpipe.exceptions import TrackingError
+from freqtrade_mlpipe.tracking.backends import Status
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.tracking.tracker import ExperimentTracker
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+
+class ActiveRun(str):
+    """The id of an open run. As a context manager it finishes the run.
+
+    An exception marks it FAILED, an interruption (Ctrl-C) KILLED.
+    """
+
+    _tracker: ExperimentTracker
+
+    def __enter__(self) -> ActiveRun:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tracker.run_id == self:
+            self._tracker.finish(_status_of(exception))
+
+
+def recording(
+    method: Callable[Concatenate[ExperimentTracker, P], None],
+) -> Callable[Concatenate[ExperimentTracker, P], None]:
+    """Make a logging method safe: it needs an open run, and then it never raises."""
+
+    @functools.wraps(method)
+    def safe(self: ExperimentTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.run_id is None:
+            raise TrackingError(f"{method.__name__}: no run is open. Call start_run() first.")
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
+            logger.warning("%s: not recorded, the training goes on: %r", method.__name__, error)
+
+    return safe
+
+
+def _status_of(exception: BaseException | None) -> Status:
+    if exception is None or (isinstance(exception, SystemExit) and not exception.code):
+        return "FINISHED"
+    return "FAILED" if isinstance(exception, Exception | SystemExit) else "KILLED"
