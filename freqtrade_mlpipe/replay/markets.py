@@ -22,6 +22,8 @@ _ENOUGH_BYTES = 20_000
 # Smallest order value by quote currency; Binance's own, and its 5 dollars for the rest.
 _MIN_NOTIONAL = {"BTC": "0.0001", "ETH": "0.001", "BNB": "0.01"}
 _DEFAULT_MIN_NOTIONAL = "5"
+# freqtrade takes a market with a tick of 1e-11 or less for untradable.
+_SMALLEST_TICK = Decimal("1e-10")
 _DEFAULT_TICK = Decimal("0.0001")
 _DEFAULT_STEP = Decimal("0.001")
 
@@ -98,7 +100,8 @@ def price_tick(prices: NDArray[np.float64]) -> Decimal:
     for decimals in range(_MAX_DECIMALS + 1):
         if np.allclose(np.round(positive, decimals), positive, rtol=1e-12, atol=0):
             return Decimal(1).scaleb(-decimals)
-    return Decimal(1).scaleb(math.floor(math.log10(positive.min())) - _SIGNIFICANT_DIGITS + 1)
+    exponent = math.floor(math.log10(positive.min())) - _SIGNIFICANT_DIGITS + 1
+    return max(Decimal(1).scaleb(exponent), _SMALLEST_TICK)
 
 
 def amount_step(prices: NDArray[np.float64], min_notional: Decimal) -> Decimal:
