@@ -245,7 +245,7 @@ def test_copies_of_a_pair_add_no_evidence() -> None:
         np.repeat(loss, 5), np.zeros(1500), 10, dates=hours(np.repeat(np.arange(300), 5))
     )
     assert pooled == pytest.approx(once)
-    assert block_bootstrap_p_value(np.repeat(loss, 5), np.zeros(1500), 10) < 0.5 * once
+    assert block_bootstrap_p_value(np.repeat(loss, 5), np.zeros(1500), 2) < 0.5 * once
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def roc_auc(y: ArrayLike, proba: ArrayLike, weight: ArrayLike | None = None) -> 
     NaN when only one class has weight. Shapes (n,); see `classification_scores`.
     """
     truth, p, w = checked(y, proba, weight)
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p)
     p, up = p[order], w[order] * truth[order]
     down = w[order] - up
     starts = np.flatnonzero(np.r_[True, p[1:] != p[:-1]])
@@ -110,7 +110,7 @@ def expected_calibration_error(
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, found {n_bins}.")
     truth, p, w = checked(y, proba, weight)
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p)
     truth, p, w = truth[order], p[order], w[order]
     starts = np.flatnonzero(np.r_[True, p[1:] != p[:-1]])
     mass = np.add.reduceat(w, starts)

@@ -119,7 +119,7 @@ class _Limits:
 
 def _best_cut(score: Floats, gain: Floats, limits: _Limits) -> tuple[float, bool]:
     """Lowest score to select, and whether the selected rows gain with confidence."""
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score)
     score, gain = score[order], gain[order]
     n = len(score)
     ends = np.flatnonzero(np.r_[score[1:] != score[:-1], True])
