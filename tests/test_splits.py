@@ -162,12 +162,11 @@ def test_kfold_trains_on_all_it_may_and_tests_every_row_once(rows, n_folds, emba
 @pytest.mark.parametrize("expanding", [True, False])
 @pytest.mark.parametrize("horizon", [1, 3, 7])
 def test_walk_forward_equals_skfolio(horizon: int, expanding: bool) -> None:
-    from skfolio.model_selection import WalkForward
-
+    oracle = pytest.importorskip("skfolio.model_selection", reason="skfolio is the oracle")
     dates, known_at = hourly(100, horizon)
     size = 40 - horizon
     theirs = list(
-        WalkForward(
+        oracle.WalkForward(
             test_size=20, train_size=size, purged_size=horizon, expand_train=expanding
         ).split(np.zeros((100, 1)))
     )
@@ -186,10 +185,9 @@ def test_walk_forward_equals_skfolio(horizon: int, expanding: bool) -> None:
 def test_combinatorial_equals_skfolio(
     n_folds: int, n_test_folds: int, horizon: int, embargo: int
 ) -> None:
-    from skfolio.model_selection import CombinatorialPurgedCV
-
+    skfolio = pytest.importorskip("skfolio.model_selection", reason="skfolio is the oracle")
     dates, known_at = hourly(120, horizon)
-    oracle = CombinatorialPurgedCV(
+    oracle = skfolio.CombinatorialPurgedCV(
         n_folds=n_folds, n_test_folds=n_test_folds, purged_size=horizon, embargo_size=embargo
     )
     splitter = CombinatorialPurgedKFold(n_folds, n_test_folds, embargo * HOUR)
