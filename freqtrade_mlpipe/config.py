@@ -26,6 +26,7 @@ OptimizationMetric = Literal[
     "expected_profit",
     "sharpe",
 ]
+Direction = Literal["maximize", "minimize"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust"]
 LabelKind = Literal["direction", "threshold", "triple_barrier"]
@@ -151,6 +152,11 @@ class ModelConfig(Section):
     random_state: int = Field(default=42, ge=0)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Fixed estimator parameters; what is fixed is not searched."""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way `optimization_metric` is optimised."""
+        return "minimize" if self.optimization_metric in ("log_loss", "brier") else "maximize"
 
 
 class GateConfig(Section):

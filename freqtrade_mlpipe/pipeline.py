@@ -13,16 +13,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.config import MLPipeConfig
-from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig
+from freqtrade_mlpipe.exceptions import BundleError, DataError
+from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.labels import make_labels
+from freqtrade_mlpipe.metrics import (
+    ReturnMoments,
+    block_bootstrap_p_value,
+    log_losses,
+    return_moments,
+    strategy_returns,
+)
 from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion
 from freqtrade_mlpipe.registry.baseline import drift_baseline
-from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
+from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
+from freqtrade_mlpipe.registry.evidence import (
+    BacktestSummary,
+    Comparison,
+    Evidence,
+    Finding,
+)
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
-from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel
+from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +45,15 @@ ComputeFeatures = Callable[[pd.DataFrame, str], pd.DataFrame]
 
 Progress = Callable[[str, int, int], None]
 """Stage, steps done, steps in all."""
+
+BASELINE_METRICS = {
+    "class_prior": "baseline_log_loss",
+    "last_value": "baseline_last_value_log_loss",
+}
+"""Baseline → the trainer's metric with its log-loss."""
+
+BLOCK_HORIZONS = 5
+"""Mean block length of the bootstrap, in label horizons: overlapping labels make losses dependent for one and more."""
 
 SELF_TEST_CANDLES = 64
 """Candles after the warm-up whose features and probabilities a bundle must reproduce."""
@@ -115,13 +138,13 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
 
 def _pair_rows(
     pair: str, frame: pd.DataFrame, data: TrainingData, config: MLPipeConfig
-) -> dict[str, Any]:
+) -> dict[str, pd.DataFrame | pd.Series]:
     labels = make_labels(frame, config.labels)
     index = pd.MultiIndex.from_arrays(
         [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")],
         names=["pair", "date"],
     )
-    columns = {
+    columns: dict[str, pd.DataFrame | pd.Series] = {
         "X": data.compute(frame, pair),
         "y": labels.y,
         "known_at": labels.known_at,
@@ -167,7 +190,7 @@ def train(
     dataset = build_dataset(data, config)
     progress("features", 1, 1)
     window = final_window_start(
-        dataset.X.index.get_level_values("date"), config.gates.final_window_fraction
+        pd.DatetimeIndex(dataset.X.index.get_level_values("date")), config.gates.final_window_fraction
     )
     rows = dataset.known_before(window)
     recorded = {"mlpipe": config.model_dump(mode="json"), **(settings or {})}
@@ -187,7 +210,8 @@ def train(
             on_progress=progress,
         )
         progress("registering", 0, 1)
-        _track(tracker, model, metrics)
+        metrics |= significance(model.report, rows.round_trip_cost, data.candle, config.labels)
+        _track(tracker, model, metrics, config.model.direction)
         content = _content(data, config, model, rows.X, window, now)
         version = _register(content, metrics, registry, run_id)
         tracker.set_tags(
@@ -197,15 +221,57 @@ def train(
     return TrainingOutcome(version, model, window, str(run_id))
 
 
-def _track(tracker: ExperimentTracker, model: TrainedModel, metrics: Mapping[str, float]) -> None:
+def significance(
+    report: TrainingReport, round_trip_cost: float, candle: pd.Timedelta, labels: LabelConfig
+) -> dict[str, float]:
+    """What the statistical gates need to know of a training, as metrics.
+
+    Block-bootstrap p-values of "the log-loss is not lower than the baseline's", rows of one date resampled together in
+    blocks of several horizons; moments of the net-of-fee return series of the out-of-sample signals; the variance of the
+    trials' Sharpe ratios.
+    """
+    oos = report.oos[report.oos["proba"].notna()]
+    dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
+    losses = log_losses(oos["y"], oos["proba"])
+    found = {
+        f"p_value_{name}": block_bootstrap_p_value(
+            losses, oos[f"loss_{name}"], block=BLOCK_HORIZONS * labels.horizon_candles, dates=dates
+        )
+        for name in BASELINE_METRICS
+    }
+    returns = strategy_returns(
+        dates,
+        oos.index.get_level_values("pair"),
+        oos["signal"] == 1,
+        oos["forward_return"],
+        round_trip_cost,
+        labels.horizon_candles,
+        exit_dates=pd.DatetimeIndex(oos["known_at"]),
+        candle=candle,
+    )
+    moments = return_moments(returns)
+    trials = np.asarray([sharpe for sharpe in report.trial_sharpes if np.isfinite(sharpe)])
+    return found | {
+        "oos_n_periods": float(moments.n_obs),
+        "oos_sharpe_per_period": moments.sharpe,
+        "oos_skewness": moments.skew,
+        "oos_kurtosis": moments.kurtosis,
+        "trial_sharpe_variance": float(trials.var(ddof=1)) if len(trials) > 1 else 0.0,
+    }
+
+
+def _track(
+    tracker: ExperimentTracker, model: TrainedModel, metrics: Mapping[str, float], direction: Direction
+) -> None:
     report = model.report
     tracker.log_metrics(metrics)
     for fold, row in enumerate(report.folds):
         tracker.log_metrics(row["metrics"], step=fold, prefix="fold/")
-    tracker.log_trials(report.trials)
+    tracker.log_trials(report.trials, direction=direction)
     tracker.log_feature_importance(report.feature_importance)
-    tracker.log_confusion_matrix(report.oos["y"], (report.oos["proba"] >= 0.5).astype(int))
-    tracker.log_roc_curve(report.oos["y"], report.oos["proba"])
+    oos = report.oos[report.oos["proba"].notna()]
+    tracker.log_confusion_matrix(oos["y"], (oos["signal"] == 1).astype(int))
+    tracker.log_roc_curve(oos["y"], oos["proba"])
 
 
 def _content(
@@ -260,3 +326,71 @@ def _register(
             feature_names=list(content.feature_names),
             run_id=run_id,
         )
+
+
+def gather_evidence(
+    version: ModelVersion,
+    bundle: Bundle,
+    compute: ComputeFeatures,
+    candles: Mapping[str, pd.DataFrame],
+    *,
+    startup_candles: int,
+    backtest: BacktestSummary,
+    champion: BacktestSummary | None,
+) -> Evidence:
+    """Everything the gates look at: what training measured, the backtests, and two examinations made here and now.
+
+    Parameters
+    ----------
+    compute, candles : the strategy's features and candles to audit them on, by pair.
+    backtest, champion : freqtrade's results on the final window; None: nothing else is in production.
+    """
+    metrics = version.metrics
+    nan = float("nan")
+    return Evidence(
+        metrics=metrics,
+        baselines={
+            name: Comparison(
+                metrics.get("log_loss", nan), metrics.get(key, nan), metrics.get(f"p_value_{name}", nan)
+            )
+            for name, key in BASELINE_METRICS.items()
+        },
+        oos_returns=ReturnMoments(
+            n_obs=int(metrics.get("oos_n_periods", 0)),
+            sharpe=metrics.get("oos_sharpe_per_period", nan),
+            skew=metrics.get("oos_skewness", nan),
+            kurtosis=metrics.get("oos_kurtosis", nan),
+        ),
+        n_trials=max(1, int(metrics.get("n_trials", 0))),
+        trial_sharpe_variance=metrics.get("trial_sharpe_variance", nan),
+        backtest=backtest,
+        champion=champion,
+        trained_until=bundle.manifest.train_end,
+        calibration_error=metrics.get("expected_calibration_error"),
+        self_test=_self_test_finding(bundle, compute),
+        causality=_causality_finding(compute, candles, startup_candles),
+    )
+
+
+def _self_test_finding(bundle: Bundle, compute: ComputeFeatures) -> Finding:
+    try:
+        bundle.self_test(compute)
+    except BundleError as error:
+        return Finding(False, str(error))
+    return Finding(True, "The stored bundle reproduces its features and probabilities.")
+
+
+def _causality_finding(
+    compute: ComputeFeatures, candles: Mapping[str, pd.DataFrame], startup_candles: int
+) -> Finding:
+    pair = min(candles)
+    peeking = audit_causality(
+        lambda frame: compute(frame, pair), candles[pair], startup_candles=startup_candles, seed=0
+    )
+    if peeking:
+        shown = ", ".join(peeking[:5])
+        return Finding(
+            False,
+            f"{len(peeking)} features change when later candles are taken away: {shown}. They look ahead.",
+        )
+    return Finding(True, f"No feature of {pair} changed when later candles were taken away.")

@@ -91,7 +91,7 @@ def _autoregression(rng: np.random.Generator, n: int, n_series: int, *, life: fl
     """AR(1) series of unit variance, shape (n, n_series), with an autocorrelation that falls to 1/e in `life`."""
     decay = float(np.exp(-1.0 / life))
     shocks = rng.standard_normal((n, n_series)) * np.sqrt(1 - decay**2)
-    out = np.empty_like(shocks)
+    out: FloatArray = np.empty_like(shocks)
     out[0] = rng.standard_normal(n_series)
     for t in range(1, n):
         out[t] = decay * out[t - 1] + shocks[t]
@@ -104,7 +104,8 @@ def _volatility(rng: np.random.Generator, n: int, n_pairs: int) -> FloatArray:
     own = _autoregression(rng, n, n_pairs, life=72.0)
     rhythm = 0.15 * np.sin(2 * np.pi * np.arange(n) / 24.0)[:, None]
     scale = rng.uniform(0.8, 1.4, n_pairs)
-    return _CANDLE_VOLATILITY * scale * np.exp(0.30 * common + 0.20 * own + rhythm)
+    out: FloatArray = _CANDLE_VOLATILITY * scale * np.exp(0.30 * common + 0.20 * own + rhythm)
+    return out
 
 
 def _returns(
@@ -119,7 +120,8 @@ def _returns(
     noise = volatility * (np.sqrt(0.4) * common + np.sqrt(0.6) * own)
     drift = np.zeros_like(noise)
     drift[1:] = signal * _DRIFT_PER_SIGNAL * volatility[1:] * pressure[:-1]
-    return np.clip(noise, -0.25, 0.25) + drift - volatility**2 / 2
+    out: FloatArray = np.clip(noise, -0.25, 0.25) + drift - volatility**2 / 2
+    return out
 
 
 def _candles(
@@ -145,7 +147,8 @@ def _candles(
     )
 
     def on_grid(price: FloatArray) -> FloatArray:
-        return np.maximum(np.round(price / tick), 1.0) * tick
+        rounded: FloatArray = np.maximum(np.round(price / tick), 1.0) * tick
+        return rounded
 
     decimals = int(np.ceil(-np.log10(tick))) if tick < 1 else 0
     frame = pd.DataFrame(

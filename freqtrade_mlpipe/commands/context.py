@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.strategy import MLPipeMixin
     from freqtrade_mlpipe.registry import ModelRegistry
 
-_QUIET_LOGGERS = ("alembic", "mlflow", "optuna", "ccxt")
+_CHATTY_LOGGERS = ("alembic", "mlflow", "optuna", "ccxt")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
 
     register()
     setup_logging_pre()
-    logging.root.setLevel(_level(arguments.get("verbosity")))
+    # It doubts every exchange that is not freqtrade's own, at each of several readings.
+    logging.getLogger("freqtrade.exchange.check_exchange").setLevel(logging.ERROR)
     arguments = {**arguments, "config": _config_files(arguments)}
     mode = RunMode.BACKTEST if backtest else RunMode.UTIL_NO_EXCHANGE
-    config = setup_utils_configuration(arguments, mode)
-    _quieten(config, arguments.get("verbosity"))
+    with _quiet(arguments):
+        config = setup_utils_configuration(arguments, mode)
     overrides = _overrides(arguments)
     if overrides:
         block = config.setdefault("mlpipe", {})
@@ -148,17 +151,20 @@ def _merge(block: dict[str, Any], key: str, value: Any) -> None:
         block[key] = value
 
 
-def _level(verbosity: int | None) -> int:
-    return logging.DEBUG if (verbosity or 0) > 1 else logging.INFO if verbosity else logging.WARNING
-
-
-def _quieten(config: dict[str, Any], verbosity: int | None) -> None:
-    """Our commands report by themselves; freqtrade's log lines appear with -v or in --logfile."""
-    if config.get("logfile"):
-        for handler in logging.root.handlers:
-            if not hasattr(handler, "baseFilename"):
-                handler.setLevel(_level(verbosity))
-    else:
-        logging.root.setLevel(_level(verbosity))
-    for name in _QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(max(_level(verbosity), logging.WARNING))
+@contextmanager
+def _quiet(arguments: dict[str, Any]) -> Iterator[None]:
+    """Our commands report by themselves: freqtrade's log lines appear with -v, or in --logfile."""
+    verbosity = arguments.get("verbosity") or 0
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    to_file = bool(arguments.get("logfile"))
+    if verbosity == 0 and not to_file:
+        logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+    for handler in logging.root.handlers:
+        if not hasattr(handler, "baseFilename"):
+            handler.setLevel(level)
+    for name in _CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

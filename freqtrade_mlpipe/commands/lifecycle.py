@@ -7,6 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from freqtrade_mlpipe.commands.context import Context, load_context, load_strategy
 from freqtrade_mlpipe.commands.display import (
     console,
@@ -14,12 +16,16 @@ from freqtrade_mlpipe.commands.display import (
     print_training,
     print_version,
     progress_bar,
+    progress_console,
 )
 from freqtrade_mlpipe.exceptions import GateRefusedError, RegistryError
+from freqtrade_mlpipe.features import FeatureEngineer
+from freqtrade_mlpipe.integration.data import CandleSource, load_candles, whitelist
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.backtest import BacktestOutcome
-    from freqtrade_mlpipe.pipeline import TrainingOutcome
+    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+    from freqtrade_mlpipe.pipeline import ComputeFeatures, TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion
 
 
@@ -85,84 +91,102 @@ def start_rollback(arguments: dict[str, Any]) -> int:
 
 def train_version(context: Context) -> TrainingOutcome:
     """Candles from freqtrade's data directory → a registered version."""
-    from freqtrade.configuration import TimeRange
-
-    from freqtrade_mlpipe.integration import data as candle_data
+    from freqtrade_mlpipe.integration.data import content_hash
     from freqtrade_mlpipe.pipeline import TrainingData, train
     from freqtrade_mlpipe.tracking import ExperimentTracker
 
     strategy = load_strategy(context)
-    source = candle_data.CandleSource.from_config(context.freqtrade)
-    text = context.freqtrade.get("timerange")
-    startup = strategy.startup_candle_count
-    candles = candle_data.load_candles(
-        source,
-        candle_data.whitelist(context.freqtrade),
-        TimeRange.parse_timerange(text) if text else None,
-        startup_candles=startup,
-    )
+    source, candles = load_pairs(context, whitelist(context.freqtrade), strategy.startup_candle_count)
     config = context.mlpipe
-    registry = context.registry()
     tracker = ExperimentTracker(
         config.tracking.project,
         config.tracking.backend,
         tracking_uri=config.registry.tracking_uri,
         directory=config.registry.directory,
     )
+    settings = {key: context.freqtrade.get(key) for key in ("strategy", "timerange")}
     with progress_bar() as on_progress:
         return train(
             TrainingData(
                 candles=candles,
                 timeframe=source.timeframe,
                 candle=source.candle,
-                compute=lambda frame, pair: strategy.mlpipe_compute(frame, {"pair": pair}),
-                startup_candles=startup,
-                data_hash=candle_data.content_hash(candles),
+                compute=compute_with(strategy),
+                startup_candles=strategy.startup_candle_count,
+                data_hash=content_hash(candles),
             ),
             config,
-            registry=registry,
+            registry=context.registry(),
             tracker=tracker,
             now=datetime.now(UTC),
-            settings={"strategy": context.freqtrade.get("strategy"), "timerange": text},
+            settings=settings,
             on_progress=on_progress,
         )
 
 
-def validate_version(context: Context, version: ModelVersion) -> tuple[GateReport, BacktestOutcome]:
+def validate_version(
+    context: Context, version: ModelVersion
+) -> tuple[GateReport, BacktestOutcome]:
     """Backtest the version, and the champion, on the final window with freqtrade, then run the gates.
 
     The report is stored with the version whatever it says.
     """
     from freqtrade_mlpipe.integration.backtest import run_backtest
-    from freqtrade_mlpipe.integration.validation import gather_evidence
+    from freqtrade_mlpipe.pipeline import gather_evidence
 
-    load_strategy(context)
+    strategy = load_strategy(context)
     registry = context.registry()
+    bundle = registry.load_bundle(version.name, version.version)
+    manifest = bundle.manifest
+    pairs = list(manifest.pairs)
 
     def backtest(of: ModelVersion) -> BacktestOutcome:
-        manifest = registry.load_bundle(version.name, version.version).manifest
         return run_backtest(
-            {
-                **context.freqtrade,
-                "exchange": {
-                    **context.freqtrade["exchange"],
-                    "pair_whitelist": list(manifest.pairs),
-                },
-            },
+            context.freqtrade,
+            pairs=pairs,
             model_name=of.name,
             version=of.version,
-            start=manifest.final_window_start,
+            start=pd.Timestamp(manifest.final_window_start),
         )
 
-    with console.status(f"Backtesting version {version.version} on the final window"):
+    with progress_console.status(f"Backtesting version {version.version} on the final window"):
         outcome = backtest(version)
         champion = registry.get_production_model(version.name)
         rival = backtest(champion) if champion and champion.version != version.version else None
-    evidence = gather_evidence(version, outcome.summary, rival.summary if rival else None)
+    with progress_console.status("Examining features and bundle"):
+        _, candles = load_pairs(context, pairs[:1], strategy.startup_candle_count)
+        evidence = gather_evidence(
+            version,
+            bundle,
+            compute_with(strategy, FeatureEngineer(manifest.feature_config())),
+            candles,
+            startup_candles=strategy.startup_candle_count,
+            backtest=outcome.summary,
+            champion=rival.summary if rival else None,
+        )
     report = registry.validate_with_evidence(
         version.name, version.version, evidence, context.mlpipe.gates, now=datetime.now(UTC)
     )
     return report, outcome
+
+
+def load_pairs(
+    context: Context, pairs: list[str], startup_candles: int
+) -> tuple[CandleSource, dict[str, pd.DataFrame]]:
+    """The candles of the configured data directory and timerange."""
+    from freqtrade.configuration import TimeRange
+
+    text = context.freqtrade.get("timerange")
+    source = CandleSource.from_config(context.freqtrade)
+    timerange = TimeRange.parse_timerange(text) if text else None
+    return source, load_candles(source, pairs, timerange, startup_candles=startup_candles)
+
+
+def compute_with(
+    strategy: MLPipeMixin, engineer: FeatureEngineer | None = None
+) -> ComputeFeatures:
+    """The strategy's features as a function of candles and pair."""
+    return lambda frame, pair: strategy.mlpipe_compute(frame, {"pair": pair}, engineer)
 
 
 def wanted_version(context: Context, number: str | None) -> ModelVersion:

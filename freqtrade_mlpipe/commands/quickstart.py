@@ -61,6 +61,11 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
         )
         print_version(version, "is in production")
         _show_backtest(context, outcome.final_window_start)
+        if market is not None:
+            console.print(
+                "These figures come from a synthetic market in which the signal was planted. They show that the machinery "
+                "finds what is there; they say nothing about real markets.",
+            )
     else:
         _step(4, "Not promoted: the gates refused it, so production stays as it was")
     _step(5, "Report")

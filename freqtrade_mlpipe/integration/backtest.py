@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from freqtrade.enums import RunMode
 from freqtrade.exceptions import FreqtradeException
 
 from freqtrade_mlpipe.exceptions import DataError
-from freqtrade_mlpipe.registry.gates import BacktestSummary
+from freqtrade_mlpipe.registry.evidence import BacktestSummary
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class BacktestOutcome:
     results : freqtrade's result mapping, as `show_backtest_results` takes it.
     trades : one row a trade, freqtrade's columns; dates UTC.
     equity : account value after each closed trade divided by the starting balance; index UTC, starts at 1.
+    pairs : one mapping a pair with freqtrade's figures.
     market : mean close of the pairs divided by its first value, one value a candle; index UTC.
     """
 
@@ -33,11 +34,13 @@ class BacktestOutcome:
     trades: pd.DataFrame
     equity: pd.Series
     market: pd.Series
+    pairs: list[dict[str, Any]]
 
 
 def run_backtest(
     config: Mapping[str, Any],
     *,
+    pairs: Sequence[str],
     model_name: str,
     version: str,
     start: pd.Timestamp,
@@ -55,7 +58,7 @@ def run_backtest(
     from freqtrade.optimize.backtesting import Backtesting
     from freqtrade.optimize.optimize_reports import generate_backtest_stats
 
-    settings = _pinned(config, model_name, version, start, end)
+    settings = _pinned(config, pairs, model_name, version, start, end)
     backtesting = None
     try:
         backtesting = Backtesting(settings)
@@ -79,17 +82,20 @@ def run_backtest(
         trades=trades,
         equity=_equity(trades, float(stats["starting_balance"]), pd.Timestamp(first)),
         market=_market(window),
+        pairs=[dict(row) for row in stats["results_per_pair"] if row["key"] != "TOTAL"],
     )
 
 
 def _pinned(
     config: Mapping[str, Any],
+    pairs: Sequence[str],
     model_name: str,
     version: str,
     start: pd.Timestamp,
     end: pd.Timestamp | None,
 ) -> dict[str, Any]:
     settings: dict[str, Any] = deepcopy(dict(config))
+    settings["exchange"]["pair_whitelist"] = list(pairs)
     block = settings.setdefault("mlpipe", {})
     block["model_name"] = model_name
     block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
@@ -129,7 +135,8 @@ def _trades(stats: Mapping[str, Any]) -> pd.DataFrame:
 def _equity(trades: pd.DataFrame, balance: float, start: pd.Timestamp) -> pd.Series:
     steps = trades.groupby("close_date")["profit_abs"].sum().cumsum()
     begin = pd.Series([0.0], index=pd.DatetimeIndex([start]))
-    return 1 + pd.concat([begin, steps]) / balance
+    account: pd.Series = 1 + pd.concat([begin, steps]) / balance
+    return account
 
 
 def _market(candles: Mapping[str, pd.DataFrame]) -> pd.Series:

@@ -148,7 +148,8 @@ def _load_pair(
     )
     if frame.empty:
         raise DataError(f"{pair}: no candles left in the timerange.")
-    return frame.reset_index(drop=True)
+    candles: pd.DataFrame = frame.reset_index(drop=True)
+    return candles
 
 
 def _check_raw(source: CandleSource, pair: str, timerange: TimeRange | None) -> None:

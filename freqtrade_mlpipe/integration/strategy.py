@@ -184,7 +184,8 @@ class MLPipeMixin:
             return False
         horizon = self._mlpipe_served.bundle.manifest.label_config().horizon_candles
         held = (current_time - open_date).total_seconds()
-        return held >= horizon * timeframe_to_seconds(self.timeframe)  # type: ignore[attr-defined]
+        candle = float(timeframe_to_seconds(self.timeframe))  # type: ignore[attr-defined]
+        return held >= horizon * candle
 
     def _reload(self) -> Served | None:
         """A strategy that was sent to another process loads its pinned version again."""
