@@ -1,6 +1,7 @@
 """Candle files of a freqtrade data directory, read in slices."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ FILE_FORMATS = ("feather", "parquet", "json", "jsongz")
 OHLCV = ("open", "high", "low", "close", "volume")
 RESAMPLED_TYPES = ("spot", "futures", "mark", "index")
 _KEPT_IN_MEMORY = 16
+_DAY_MS = 86_400_000
 
 
 class SeriesKey(NamedTuple):
@@ -79,7 +81,7 @@ class CandleStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
-        self._kept: OrderedDict[tuple[Path, int, int], Candles] = OrderedDict()
+        self._kept: OrderedDict[tuple[Hashable, ...], Candles] = OrderedDict()
 
     @cached_property
     def series(self) -> dict[SeriesKey, Path]:
@@ -137,15 +139,27 @@ class CandleStore:
         recorded = self.timeframes(pair, candle_type)
         if candle_type in RESAMPLED_TYPES:
             for source in reversed(recorded):
-                if timeframe_to_msecs(timeframe) % timeframe_to_msecs(source) == 0:
-                    fine = self.read(pair, source, candle_type)
-                    return Candles(*resample(fine.open_ms, fine.values, source, timeframe))
+                if _makes_up(source, timeframe):
+                    return self._resampled(key, source)
         raise DataError(
             f"No recorded {timeframe} {candle_type} candles for {pair} in {self.directory}; "
             f"recorded timeframes: {', '.join(recorded) or 'none'}."
         )
 
     def _read_file(self, key: SeriesKey) -> Candles:
+        return self._keep(self._state(key), lambda: _load(self.series[key], self.directory, key))
+
+    def _resampled(self, key: SeriesKey, source: str) -> Candles:
+        finer = key._replace(timeframe=source)
+
+        def make() -> Candles:
+            candles = self._read_file(finer)
+            return Candles(*resample(candles.open_ms, candles.values, source, key.timeframe))
+
+        return self._keep((*self._state(finer), key.timeframe), make)
+
+    def _state(self, key: SeriesKey) -> tuple[Hashable, ...]:
+        """Return what changes when the series' file does."""
         path = self.series[key]
         try:
             state = path.stat()
@@ -153,13 +167,22 @@ class CandleStore:
             raise DataError(
                 f"The candle file {path} was removed while the replay exchange served it."
             ) from error
-        signature = (path, state.st_mtime_ns, state.st_size)
-        if signature not in self._kept:
-            self._kept[signature] = _load(path, self.directory, key)
+        return path, state.st_mtime_ns, state.st_size
+
+    def _keep(self, state: tuple[Hashable, ...], make: Callable[[], Candles]) -> Candles:
+        if state not in self._kept:
+            self._kept[state] = make()
             while len(self._kept) > _KEPT_IN_MEMORY:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(signature)
-        return self._kept[signature]
+        self._kept.move_to_end(state)
+        return self._kept[state]
+
+
+def _makes_up(source: str, target: str) -> bool:
+    """Return whether whole `source` candles make up each `target` candle, months included."""
+    source_ms: int = timeframe_to_msecs(source)
+    target_ms: int = timeframe_to_msecs(target)
+    return source_ms < target_ms and min(target_ms, _DAY_MS) % source_ms == 0
 
 
 def _load(path: Path, directory: Path, key: SeriesKey) -> Candles:

@@ -14,7 +14,7 @@ from freqtrade_mlpipe.replay.candles import CandleStore, SeriesKey
 
 logger = logging.getLogger(__name__)
 
-_PAIR = re.compile(r"^(?P<base>[\w.-]+)/(?P<quote>[\w.-]+?)(:(?P<settle>[\w.-]+))?$")
+_PAIR = re.compile(r"^(?P<base>[\w-]+)/(?P<quote>[\w-]+)(:(?P<settle>[\w-]+))?$")
 _MAX_DECIMALS = 8
 _SIGNIFICANT_DIGITS = 7
 _SAMPLED_ROWS = 5_000

@@ -120,6 +120,19 @@ def test_require_candles_names_the_directory(tmp_path: Path, exists: bool) -> No
         CandleStore(empty).require_candles()
 
 
+@pytest.mark.parametrize(
+    ("source", "timeframe"), [("3D", "1M"), ("2h", "3h"), ("1D", "4h"), ("7D", "1M")]
+)
+def test_candles_that_others_do_not_make_up_are_missing(
+    tmp_path: Path, source: str, timeframe: str
+) -> None:
+    name = source.lower().replace("7d", "1w")
+    frame = random_walk(MONDAY, MONDAY + pd.Timedelta(days=60), source)
+    write(frame, tmp_path, f"BTC_USDT-{name}")
+    with pytest.raises(DataError, match=f"recorded timeframes: {name}"):
+        CandleStore(tmp_path).read("BTC/USDT", timeframe, "spot")
+
+
 def naive_resample(frame: pd.DataFrame, floor: object, whole: object) -> list[list[float]]:
     """Group by the opening time that `floor` gives; keep groups that are `whole`."""
     groups: dict[object, list[list[float]]] = {}
