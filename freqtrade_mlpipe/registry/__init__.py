@@ -21,6 +21,7 @@ from freqtrade_mlpipe.registry.gates import run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry
 from freqtrade_mlpipe.registry.manifest import Manifest
 from freqtrade_mlpipe.registry.report import Check, GateReport
+from freqtrade_mlpipe.registry.saving import save_model
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, selftest_from_rows
 from freqtrade_mlpipe.registry.store import ModelRegistry
 from freqtrade_mlpipe.registry.versions import ModelStatus, ModelVersion
@@ -47,6 +48,7 @@ __all__ = [
     "drift_baseline",
     "load_bundle",
     "run_gates",
+    "save_model",
     "selftest_from_candles",
     "selftest_from_rows",
     "verify_bundle",

@@ -235,13 +235,23 @@ def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> B
     """
     manifest, digest, files = verify_bundle(directory, expect_digest)
     members = tuple(_load_member(files, k, manifest) for k in range(len(manifest.members)))
-    baseline = json.loads(files[BASELINE_FILE]) if BASELINE_FILE in files else None
+    baseline = _load_baseline(files[BASELINE_FILE]) if BASELINE_FILE in files else None
     test = (
         selftest.from_files(files, manifest.features, len(members))
         if selftest.EXPECTED_FILE in files
         else None
     )
     return Bundle(Path(directory), digest, manifest, members, baseline, test)
+
+
+def _load_baseline(data: bytes) -> dict[str, Any]:
+    try:
+        baseline = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{BASELINE_FILE} cannot be read: {error}. Train again.") from error
+    if not isinstance(baseline, dict):
+        raise BundleError(f"{BASELINE_FILE} is not a JSON object. Train again.")
+    return baseline
 
 
 def _load_member(files: Mapping[str, bytes], k: int, manifest: Manifest) -> Member:

@@ -10,12 +10,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, Scope
 from freqtrade_mlpipe.exceptions import BundleError
-from freqtrade_mlpipe.registry.files import Sha256
+from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
+from freqtrade_mlpipe.registry.files import Sha256, check_name
+from freqtrade_mlpipe.registry.selftest import CANDLES_FILE, EXPECTED_FILE
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024**2
 
+_PARTS = (BASELINE_FILE, CANDLES_FILE, EXPECTED_FILE)
 _Text = Annotated[str, Field(max_length=500)]
 
 
@@ -67,6 +70,10 @@ class Manifest(_Frozen):
     def _is_consistent(self) -> Self:
         if len(set(self.features)) != len(self.features):
             raise ValueError("the feature schema names a column twice")
+        folders = {f"members/{k}" for k in range(len(self.members))}
+        for name in self.files:
+            if name not in _PARTS and name.rpartition("/")[0] not in folders:
+                raise ValueError(f"{check_name(name)} is no part of a bundle")
         return self
 
     def feature_config(self) -> FeatureConfig:
