@@ -24,7 +24,7 @@ _FORCED = {
     "objective": "binary",
     "metric": "binary_logloss",
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "bagging_freq": 1,
 }
 
@@ -116,20 +116,20 @@ SPEC = ModelSpec(
     file_suffix=".txt",
     stops_early=True,
     defaults={
-        "n_estimators": 500,
-        "learning_rate": 0.05,
+        "n_estimators": 300,
+        "learning_rate": 0.1,
         "num_leaves": 8,
         "min_leaf_fraction": 0.01,
         "feature_fraction": 0.5,
-        "bagging_fraction": 0.7,
+        "bagging_fraction": 0.6,
         "lambda_l2": 5.0,
     },
     space={
-        "learning_rate": SearchRange(0.02, 0.15, log=True),
-        "num_leaves": SearchRange(3, 31, log=True, integer=True),
+        "learning_rate": SearchRange(0.06, 0.2, log=True),
+        "num_leaves": SearchRange(3, 24, log=True, integer=True),
         "min_leaf_fraction": SearchRange(0.002, 0.05, log=True),
-        "feature_fraction": SearchRange(0.2, 1.0),
-        "bagging_fraction": SearchRange(0.4, 1.0),
+        "feature_fraction": SearchRange(0.2, 0.7),
+        "bagging_fraction": SearchRange(0.3, 0.8),
         "lambda_l2": SearchRange(0.1, 100.0, log=True),
     },
     other_parameters=frozenset(
