@@ -10,6 +10,7 @@ import pandas as pd
 from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
+from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError
@@ -28,7 +29,7 @@ class ServingError(OperationalException, ValueError):
     """
 
 
-class MLPipeMixin:
+class MLPipeMixin(IStrategy):
     """Adds a registered model's predictions to a strategy: ``class MyStrategy(MLPipeMixin, IStrategy)``.
 
     `populate_indicators` adds these columns; a strategy that overrides it calls `mlpipe_predict` itself.
@@ -41,10 +42,16 @@ class MLPipeMixin:
     - ``mlpipe_version``: the registered version that spoke.
 
     In a backtest each candle is predicted by the walk-forward member that was trained strictly before it.
+
+    Notes
+    -----
+    It derives from `IStrategy` because hyperopt pickles the modules of all other bases by value, up to `object`'s:
+    a mixin on `object` would make it pickle the builtins, and fail.
+    https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/optimize/hyperopt/hyperopt_optimizer.py
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config)  # type: ignore[call-arg]
+        super().__init__(config)
         try:
             self.mlpipe = MLPipeConfig.from_freqtrade(config)
         except MLPipeError as error:
@@ -80,7 +87,7 @@ class MLPipeMixin:
         ServingError
             When there is no usable model and `serving.on_missing` is "raise".
         """
-        super().bot_start(**kwargs)  # type: ignore[misc]
+        super().bot_start(**kwargs)
         self._mlpipe_served = None
         try:
             self._mlpipe_served = self._load()
@@ -92,7 +99,7 @@ class MLPipeMixin:
             raise ServingError(str(error)) from error
 
     def _load(self) -> Served:
-        served = load_served(self.mlpipe, resolve_served(self.mlpipe), self.timeframe)  # type: ignore[attr-defined]
+        served = load_served(self.mlpipe, resolve_served(self.mlpipe), self.timeframe)
         served.bundle.self_test(
             lambda candles, pair: self.mlpipe_compute(candles, {"pair": pair}, served.engineer)
         )
@@ -167,7 +174,7 @@ class MLPipeMixin:
             features = self.mlpipe_compute(dataframe, metadata, served.engineer)
             prediction = served.bundle.predict(features, pd.DatetimeIndex(dataframe["date"]))
         except Exception as error:
-            if self.config.get("runmode") not in TRADE_MODES:  # type: ignore[attr-defined]
+            if self.config.get("runmode") not in TRADE_MODES:
                 raise
             self._warn_once(f"{metadata['pair']}: no predictions, {type(error).__name__}: {error}")
             return dataframe
@@ -180,16 +187,17 @@ class MLPipeMixin:
 
     def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""
-        if self._mlpipe_served is None:
+        served = self._mlpipe_served or self._reload()
+        if served is None:
             return False
-        horizon = self._mlpipe_served.bundle.manifest.label_config().horizon_candles
+        horizon = served.bundle.manifest.label_config().horizon_candles
         held = (current_time - open_date).total_seconds()
-        candle = float(timeframe_to_seconds(self.timeframe))  # type: ignore[attr-defined]
+        candle = float(timeframe_to_seconds(self.timeframe))
         return held >= horizon * candle
 
     def _reload(self) -> Served | None:
         """A strategy that was sent to another process loads its pinned version again."""
-        if self.config.get("runmode") not in OPTIMIZE_MODES:  # type: ignore[attr-defined]
+        if self.config.get("runmode") not in OPTIMIZE_MODES:
             return None
         try:
             self._mlpipe_served = self._load()
