@@ -72,17 +72,27 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     settings.setdefault("min_data_in_leaf", max(5, round(leaf * len(data.y))))
     settings |= _FORCED | _DATASET | {"max_bin": settings.get("max_bin", 63), "seed": seed}
     train, stop = _datasets(data, int(settings["max_bin"]))
-    callbacks = [] if stop is None else [lgb.early_stopping(patience, verbose=False)]
-    booster = lgb.train(
-        settings,
+    try:
+        booster = _boost(settings, rounds, train, stop, patience)
+    except lgb.basic.LightGBMError as error:
+        raise ValueError(str(error)) from error
+    best = booster.best_iteration if stop is not None else -1
+    return LightGBMModel(booster.model_to_string(num_iteration=best))
+
+
+def _boost(
+    settings: Mapping[str, Any], rounds: int, train: Any, stop: Any | None, patience: int
+) -> Any:
+    import lightgbm as lgb
+
+    return lgb.train(
+        dict(settings),
         train,
         num_boost_round=rounds,
         valid_sets=None if stop is None else [stop],
-        callbacks=callbacks,
+        callbacks=[] if stop is None else [lgb.early_stopping(patience, verbose=False)],
         keep_training_booster=True,
     )
-    best = booster.best_iteration if stop is not None else -1
-    return LightGBMModel(booster.model_to_string(num_iteration=best))
 
 
 def _datasets(data: FitData, max_bin: int) -> tuple[Any, Any | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -71,8 +71,8 @@ def scores_of(
 
     accuracy, precision, recall, f1, mcc of the entry decision; roc_auc, log_loss, brier and
     expected_calibration_error of the probability; with forward returns expected_profit (mean net
-    return of an entry), sharpe (annualised) and sharpe_per_candle of the trades, else NaN. Every
-    row counts once.
+    return of an entry), sharpe (annualised) and sharpe_per_candle of the trades. Every row counts
+    once. A score that is not defined is absent.
     """
     y = data.y[rows]
     scores = classification_scores(y, enter.astype(np.float64))
@@ -85,14 +85,17 @@ def scores_of(
     scores["positive_rate"] = float(y.mean())
     scores["entry_rate"] = float(enter.mean())
     returns = data.returns_of(rows)
-    if returns is None:
-        return scores | dict.fromkeys(("expected_profit", "sharpe", "sharpe_per_candle"), math.nan)
-    booked = portfolio_returns(data, rows, enter)
-    return scores | {
-        "expected_profit": expected_profit(enter, returns, data.round_trip_cost),
-        "sharpe": sharpe_ratio(booked, periods_per_year=_YEAR / data.candle),
-        "sharpe_per_candle": sharpe_ratio(booked),
-    }
+    if returns is not None:
+        booked = portfolio_returns(data, rows, enter)
+        scores["expected_profit"] = expected_profit(enter, returns, data.round_trip_cost)
+        scores["sharpe"] = sharpe_ratio(booked, periods_per_year=_YEAR / data.candle)
+        scores["sharpe_per_candle"] = sharpe_ratio(booked)
+    return defined(scores)
+
+
+def defined(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores that are numbers."""
+    return {name: float(value) for name, value in scores.items() if math.isfinite(value)}
 
 
 def baseline_scores(oos: pd.DataFrame) -> dict[str, float]:

@@ -12,12 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.trainer.clock import Clock, clock_of, time_order
 from freqtrade_mlpipe.tuning import TrainingData
 
 Floats = NDArray[np.float64]
 
-_EPOCH = pd.Timestamp(0, tz="UTC")
-_DEFAULT_CANDLE = pd.Timedelta("1h")
 _HASHED_ROWS = 8192
 
 
@@ -41,13 +40,6 @@ class Extras:
     round_trip_cost: float = 0.0
     candle: pd.Timedelta | None = None
     horizon_candles: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Clock:
-    dates: pd.DatetimeIndex
-    pairs: NDArray[np.object_]
-    candle: pd.Timedelta
 
 
 def check_inputs(
@@ -79,13 +71,17 @@ def check_inputs(
         Saying what was found: misaligned indexes, unsorted or duplicate rows, infinite values, a
         column without any value, labels other than 0 and 1, one class only, no complete row.
     """
-    frame = _frame(X)
-    clock = _clock(frame.index, extras.candle, starts_after)
+    if not (np.isfinite(extras.round_trip_cost) and extras.round_trip_cost >= 0):
+        raise TrainingError(f"round_trip_cost must be ≥ 0, found {extras.round_trip_cost}.")
+    if extras.horizon_candles is not None and extras.horizon_candles < 1:
+        raise TrainingError(f"horizon_candles must be ≥ 1, found {extras.horizon_candles}.")
+    frame = _frame(X, y)
+    clock = clock_of(frame.index, extras.candle, starts_after)
     labels = _labels(_aligned(y, "y", frame.index))
     known_at = _known_at(extras, labels, clock, frame.index, label_candles)
     weight = _weight(extras.weight, labels, frame.index)
     returns = _returns(extras.forward_return, frame.index)
-    order = _time_order(clock, frame.index)
+    order = time_order(clock, frame.index)
     digest = _digest(frame, clock, labels, known_at, weight, returns, order)
 
     complete = ~np.isnan(labels) & ~_nan_rows(frame)
@@ -112,8 +108,8 @@ def check_inputs(
     return Inputs(data, len(frame) - len(rows), digest, clock.dates[order[-1]])
 
 
-def _frame(X: Any) -> pd.DataFrame:
-    frame = X if isinstance(X, pd.DataFrame) else _from_array(X)
+def _frame(X: Any, y: Any) -> pd.DataFrame:
+    frame = X if isinstance(X, pd.DataFrame) else _from_array(X, y)
     if not frame.shape[0] or not frame.shape[1]:
         raise TrainingError(f"X must have rows and columns, found shape {frame.shape}.")
     if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
@@ -128,11 +124,14 @@ def _frame(X: Any) -> pd.DataFrame:
     return frame
 
 
-def _from_array(X: Any) -> pd.DataFrame:
+def _from_array(X: Any, y: Any) -> pd.DataFrame:
+    """An array as a frame with columns f0, f1, … on the index of y, if y has one."""
     values = np.asarray(X)
     if values.ndim != 2:
         raise TrainingError(f"X must have two dimensions, found {values.ndim}.")
-    return pd.DataFrame(values, columns=[f"f{k}" for k in range(values.shape[1])])
+    index = y.index if isinstance(y, pd.Series) and len(y) == len(values) else None
+    names = [f"f{k}" for k in range(values.shape[1])]
+    return pd.DataFrame(values, columns=names, index=index)
 
 
 def _require_usable(frame: pd.DataFrame) -> None:
@@ -159,78 +158,15 @@ def _nan_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
     return missing
 
 
-def _clock(
-    index: pd.Index, candle: pd.Timedelta | None, starts_after: pd.Timestamp | None
-) -> _Clock:
-    if isinstance(index, pd.MultiIndex):
-        if index.nlevels != 2 or not isinstance(index.levels[1], pd.DatetimeIndex):
-            raise TrainingError("A MultiIndex of X must have the levels (pair, date).")
-        dates = _utc(pd.DatetimeIndex(index.get_level_values(1)))
-        pairs = np.asarray(index.get_level_values(0).astype(str), dtype=object)
-    else:
-        pairs = np.full(len(index), "", dtype=object)
-        if isinstance(index, pd.DatetimeIndex):
-            dates = _utc(index)
-        else:
-            return _counted(index, pairs, candle or _DEFAULT_CANDLE, starts_after)
-    unique = np.unique(dates.asi8)
-    if candle is None and len(unique) > 1:
-        candle = pd.Timedelta(int(np.median(np.diff(unique))), unit="ns")
-    return _Clock(dates, pairs, candle or _DEFAULT_CANDLE)
-
-
-def _counted(
-    index: pd.Index,
-    pairs: NDArray[np.object_],
-    candle: pd.Timedelta,
-    starts_after: pd.Timestamp | None,
-) -> _Clock:
-    """Rows without dates: consecutive candles from 1970 on."""
-    if pd.api.types.is_numeric_dtype(index.dtype) and not (
-        index.is_monotonic_increasing and index.is_unique
-    ):
-        raise TrainingError(
-            "The rows of X are not in order: its index is unsorted or has duplicates. Rows must be "
-            "consecutive candles; a shuffled split cannot be trained on."
-        )
-    first = _EPOCH if starts_after is None else starts_after + candle
-    steps = np.arange(len(index)) * candle.as_unit("ns").value
-    return _Clock(pd.DatetimeIndex(first.as_unit("ns") + pd.to_timedelta(steps)), pairs, candle)
-
-
-def _utc(dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    if dates.tz is None:
-        raise TrainingError("The dates of X have no time zone: use UTC (tz_localize('UTC')).")
-    if dates.hasnans:
-        raise TrainingError("The dates of X have missing values.")
-    return dates.tz_convert("UTC").as_unit("ns")
-
-
-def _time_order(clock: _Clock, index: pd.Index) -> NDArray[np.int64]:
-    codes, _ = pd.factorize(clock.pairs, sort=True)
-    stamps = clock.dates.asi8
-    by_pair = np.argsort(codes, kind="stable")
-    same = np.diff(codes[by_pair]) == 0
-    step = np.diff(stamps[by_pair])
-    wrong = np.flatnonzero(same & (step <= 0))
-    if len(wrong):
-        found = index[by_pair[wrong[0] + 1]]
-        what = "duplicate" if step[wrong[0]] == 0 else "not in order of time"
-        raise TrainingError(f"{len(wrong)} rows of X are {what}, the first at {found}.")
-    return np.lexsort((codes, stamps))
-
-
 def _aligned(values: Any, name: str, index: pd.Index) -> Any:
     """Values in the row order of X; an index of their own must be that of X."""
     if len(values) != len(index):
         raise TrainingError(f"{name} has {len(values)} rows, X has {len(index)}.")
     own = getattr(values, "index", None)
-    if isinstance(values, pd.Series) and isinstance(own, pd.Index) and not own.equals(index):
-        unnamed = isinstance(index, pd.RangeIndex) and isinstance(own, pd.RangeIndex)
-        if not unnamed:
-            raise TrainingError(
-                f"The indexes of X and {name} differ: give both the same index in the same order."
-            )
+    if isinstance(own, pd.Index) and not own.equals(index):
+        raise TrainingError(
+            f"The indexes of X and {name} differ: give both the same index in the same order."
+        )
     return values
 
 
@@ -258,7 +194,7 @@ def _require_both_classes(labels: Floats) -> None:
 
 
 def _known_at(
-    extras: Extras, labels: Floats, clock: _Clock, index: pd.Index, label_candles: int
+    extras: Extras, labels: Floats, clock: Clock, index: pd.Index, label_candles: int
 ) -> pd.DatetimeIndex:
     if extras.known_at is None:
         n = max(1, extras.horizon_candles or label_candles)
@@ -307,7 +243,7 @@ def _returns(values: Any, index: pd.Index) -> Floats | None:
 
 def _digest(
     frame: pd.DataFrame,
-    clock: _Clock,
+    clock: Clock,
     labels: Floats,
     known_at: pd.DatetimeIndex,
     weight: Floats,

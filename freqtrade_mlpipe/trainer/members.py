@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.member import Member
 from freqtrade_mlpipe.models import MODELS, Parameters
-from freqtrade_mlpipe.tuning import Ints, Recipe, TrainingData, prepare_slice
+from freqtrade_mlpipe.splits import Fold
+from freqtrade_mlpipe.tuning import Ints, Progress, Recipe, TrainingData, in_order, prepare_slice
 
 
 def fit_member(
@@ -47,3 +51,29 @@ def fit_member(
         valid_to=valid_to,
         n_train_rows=len(rows),
     )
+
+
+def fit_members(
+    data: TrainingData,
+    folds: Sequence[Fold],
+    recipe: Recipe,
+    params: Parameters,
+    valid_from: pd.Timestamp,
+    on_progress: Progress | None,
+) -> tuple[Member, ...]:
+    """Walk-forward members, each until the next one's span, and last the production member."""
+    spans: list[tuple[Ints, pd.Timestamp, pd.Timestamp | None]] = [
+        (np.arange(len(data)), valid_from, None)
+    ]
+    spans += [(fold.train, fold.test_start, fold.test_end or valid_from) for fold in folds]
+
+    def fit(span: tuple[Ints, pd.Timestamp, pd.Timestamp | None]) -> Member:
+        rows, start, end = span
+        return fit_member(data, rows, recipe, params, valid_from=start, valid_to=end)
+
+    fitted = []
+    for member in in_order(fit, spans, min(recipe.model.n_jobs, len(spans))):
+        fitted.append(member)
+        if on_progress is not None:
+            on_progress("fitting members", len(fitted), len(spans))
+    return (*fitted[1:], fitted[0])

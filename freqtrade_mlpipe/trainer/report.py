@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,21 +91,3 @@ class TrainedModel:
                 f"X must have shape (n, {len(self.feature_names)}), found {values.shape}."
             )
         return pd.DataFrame(values, columns=list(self.feature_names))
-
-
-def fold_summary(
-    member: Member, n_train: int, n_test: int, metrics: Mapping[str, float]
-) -> dict[str, Any]:
-    """A fold as plain values."""
-    return {
-        "train_start": member.train_start.isoformat(),
-        "train_end": member.train_end.isoformat(),
-        "test_start": member.valid_from.isoformat(),
-        "test_end": None if member.valid_to is None else member.valid_to.isoformat(),
-        "n_train": n_train,
-        "n_test": n_test,
-        "n_trees": member.model.n_rounds,
-        "enter": member.thresholds.enter,
-        "exit": member.thresholds.exit,
-        "metrics": dict(metrics),
-    }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,19 @@ from numpy.typing import ArrayLike
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import TrainingError
-from freqtrade_mlpipe.member import Member
-from freqtrade_mlpipe.models import MODELS, Parameters
+from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
-from freqtrade_mlpipe.trainer.evaluation import (
-    baseline_scores,
-    importance_of,
-    importance_stability,
-    out_of_sample,
-    scores_of,
-)
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
-from freqtrade_mlpipe.trainer.members import fit_member
-from freqtrade_mlpipe.trainer.report import TrainedModel, TrainingReport, fold_summary
+from freqtrade_mlpipe.trainer.members import fit_members
+from freqtrade_mlpipe.trainer.report import TrainedModel
+from freqtrade_mlpipe.trainer.summary import make_report, validation_scores
 from freqtrade_mlpipe.tuning import (
     NEEDS_RETURNS,
-    Ints,
     Progress,
     Recipe,
     TrainingData,
-    Trial,
+    TuningResult,
     check_slice,
-    in_order,
     tune,
 )
 
@@ -129,7 +119,10 @@ class ModelTrainer:
         -------
         model : TrainedModel
         metrics : dict of str to float
-            Pooled over the out-of-sample rows: those of `scores_of`, baseline_log_loss,
+            Pooled over the out-of-sample rows, all finite: accuracy, precision, recall, f1, mcc,
+            roc_auc, log_loss, brier, expected_calibration_error, positive_rate, entry_rate, with
+            forward returns expected_profit, sharpe (annualised), sharpe_per_candle;
+            baseline_log_loss,
             baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
             n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`.
 
@@ -151,12 +144,11 @@ class ModelTrainer:
         start = _valid_from(inputs.data, valid_from)
         folds, walk = self._folds(inputs.data, recipe)
 
-        params, trials, best = self._parameters(inputs, folds, recipe, storage, on_progress)
-        members = _members(inputs.data, walk, recipe, params, start, on_progress)
-        report = _report(inputs, walk, members, params, trials)
-        report.metrics["tuning_score"] = best
+        tuned = self._tuned(inputs, folds, recipe, storage, on_progress)
+        members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+        report = make_report(inputs, walk, members, tuned)
         if held_out is not None:
-            report.metrics.update(_validation_scores(members[-1], held_out))
+            report.metrics.update(validation_scores(members[-1], held_out))
         model = TrainedModel(members, tuple(inputs.data.X.columns), report)
         return model, dict(report.metrics)
 
@@ -178,16 +170,21 @@ class ModelTrainer:
         if X_val is None or y_val is None:
             raise TrainingError("X_val and y_val belong together: give both or none.")
         data = inputs.data
-        found = check_inputs(
-            X_val,
-            y_val,
-            Extras(candle=data.candle, horizon_candles=data.horizon_candles),
-            label_candles=data.horizon_candles,
-            starts_after=inputs.last_date,
-        ).data
-        missing = [name for name in data.X.columns if name not in found.X.columns]
-        if missing:
-            raise TrainingError(f"X_val lacks columns of X: {', '.join(missing[:8])}.")
+        try:
+            found = check_inputs(
+                X_val,
+                y_val,
+                Extras(candle=data.candle, horizon_candles=data.horizon_candles),
+                label_candles=data.horizon_candles,
+                starts_after=inputs.last_date,
+            ).data
+        except TrainingError as error:
+            raise TrainingError(f"X_val, y_val: {error}") from error
+        if set(found.X.columns) != set(data.X.columns):
+            raise TrainingError(
+                "X_val must have the columns of X; different are: "
+                f"{', '.join(sorted(set(found.X.columns) ^ set(data.X.columns))[:8])}."
+            )
         if found.dates[0] <= data.dates[-1]:
             raise TrainingError(
                 f"X_val begins at {found.dates[0]}, within X, which ends at {data.dates[-1]}: it "
@@ -210,18 +207,19 @@ class ModelTrainer:
         check_slice(data, np.arange(len(data)), recipe)
         return folds, walk
 
-    def _parameters(
+    def _tuned(
         self,
         inputs: Inputs,
         folds: Sequence[Fold],
         recipe: Recipe,
         storage: str | Path | None,
         on_progress: Progress | None,
-    ) -> tuple[Parameters, tuple[Trial, ...], float]:
+    ) -> TuningResult:
         config = self.config
         if not config.optimize_hyperparams:
-            return {**MODELS[config.model_type].defaults, **config.parameters}, (), float("nan")
-        found = tune(
+            params = {**MODELS[config.model_type].defaults, **config.parameters}
+            return TuningResult(params, float("nan"), ())
+        return tune(
             inputs.data,
             folds,
             recipe,
@@ -229,7 +227,6 @@ class ModelTrainer:
             study_name=recipe.study_name(inputs.data_hash),
             on_progress=on_progress,
         )
-        return found.best_params, found.trials, found.best_value
 
 
 def _known_before(data: TrainingData, moment: pd.Timestamp) -> TrainingData:
@@ -261,85 +258,3 @@ def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
             f"The test rows from {fold.test_start} have one class only, roc_auc is not defined "
             "there. Use fewer folds or another optimization_metric."
         )
-
-
-def _members(
-    data: TrainingData,
-    folds: Sequence[Fold],
-    recipe: Recipe,
-    params: Parameters,
-    valid_from: pd.Timestamp,
-    on_progress: Progress | None,
-) -> tuple[Member, ...]:
-    """Walk-forward members, each until the next one's span, and last the production member."""
-    spans: list[tuple[Ints, pd.Timestamp, pd.Timestamp | None]] = [
-        (np.arange(len(data)), valid_from, None)
-    ]
-    spans += [(fold.train, fold.test_start, fold.test_end or valid_from) for fold in folds]
-
-    def fit(span: tuple[Ints, pd.Timestamp, pd.Timestamp | None]) -> Member:
-        rows, start, end = span
-        return fit_member(data, rows, recipe, params, valid_from=start, valid_to=end)
-
-    fitted = []
-    for member in in_order(fit, spans, min(recipe.model.n_jobs, len(spans))):
-        fitted.append(member)
-        if on_progress is not None:
-            on_progress("fitting members", len(fitted), len(spans))
-    return (*fitted[1:], fitted[0])
-
-
-def _report(
-    inputs: Inputs,
-    folds: Sequence[Fold],
-    members: Sequence[Member],
-    params: Parameters,
-    trials: Sequence[Trial],
-) -> TrainingReport:
-    data = inputs.data
-    oos = out_of_sample(data, folds, members[:-1])
-    score = partial(_scores, data)
-    names = list(data.X.columns)
-    importances = [importance_of(member, names) for member in members]
-    counts = {
-        "n_rows": len(data),
-        "n_oos_rows": len(oos),
-        "n_features": len(names),
-        "n_features_used": len(members[-1].preprocessor.kept_columns),
-        "n_trials": len(trials),
-        "n_dropped_nan": inputs.n_dropped_nan,
-    }
-    metrics = score(oos) | baseline_scores(oos)
-    metrics["importance_stability"] = importance_stability(importances[:-1])
-    return TrainingReport(
-        best_params=params,
-        trials=[asdict(trial) for trial in trials],
-        folds=[
-            fold_summary(member, len(fold.train), len(fold.test), score(part))
-            for fold, member, (_, part) in zip(
-                folds, members[:-1], oos.groupby("fold"), strict=True
-            )
-        ],
-        oos=oos.drop(columns="row"),
-        feature_importance=importances[-1].sort_values(ascending=False, kind="stable"),
-        metrics=metrics | {name: float(count) for name, count in counts.items()},
-        trial_sharpes=[trial.sharpe for trial in trials if trial.state == "complete"],
-        data_hash=inputs.data_hash,
-        n_dropped_nan=inputs.n_dropped_nan,
-    )
-
-
-def _scores(data: TrainingData, oos: pd.DataFrame) -> dict[str, float]:
-    return scores_of(
-        data, oos["row"].to_numpy(), oos["proba"].to_numpy(), oos["edge"].to_numpy() >= 0
-    )
-
-
-def _validation_scores(production: Member, held_out: TrainingData) -> dict[str, float]:
-    proba = production.predict_proba(held_out.X)
-    enter = proba >= production.thresholds.enter
-    scores = scores_of(held_out, np.arange(len(held_out)), proba, enter)
-    kept = {name: value for name, value in scores.items() if not np.isnan(value)}
-    return {f"val_{name}": value for name, value in kept.items()} | {
-        "val_n_rows": float(len(held_out))
-    }

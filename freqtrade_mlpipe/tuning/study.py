@@ -155,7 +155,7 @@ def _search(
             logger.info("Tuning stopped after %d trials: timeout_seconds reached.", done)
             break
         _run_trial(study, spec, data, tasks, recipe)
-    progress("tuning", config.n_trials, config.n_trials)
+    progress("tuning", _n_finished(study), config.n_trials)
 
 
 def _run_trial(
