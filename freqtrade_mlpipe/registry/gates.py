@@ -124,14 +124,17 @@ def deflated_sharpe(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
         return [_missing(gate, "the out-of-sample returns", limit)]
     if not evidence.n_trials or (evidence.n_trials > 1 and not math.isfinite(variance)):
         return [_missing(gate, "the Sharpe ratios of the trials", limit)]
-    value = deflated_sharpe_ratio(
-        moments.sharpe,
-        moments.n_obs,
-        moments.skew,
-        moments.kurtosis,
-        evidence.n_trials,
-        variance,
-    )
+    try:
+        value = deflated_sharpe_ratio(
+            moments.sharpe,
+            moments.n_obs,
+            moments.skew,
+            moments.kurtosis,
+            evidence.n_trials,
+            variance,
+        )
+    except ValueError:  # moments that no returns have
+        value = math.nan
     if math.isnan(value):
         return [_missing(gate, "a finite Sharpe ratio of the out-of-sample returns", limit)]
     passed = value >= limit

@@ -211,7 +211,8 @@ class Ledger:
         if not newest:
             return None
         anchor = max(entry.expect for entry in newest)
-        if anchor and anchor < newest[0].number:
+        known = {entry.number for entry in newest}
+        if anchor not in known and (anchor or len(newest) == _NEWEST):
             state = self.read()
             return state.entries[-1] if state.entries else None
         later = counting(newest, anchor)
