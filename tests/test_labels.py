@@ -194,6 +194,16 @@ def test_entry_candle_can_touch_a_barrier() -> None:
     assert labels.known_at[0] == df.date[1]
 
 
+def test_reaching_a_barrier_exactly_touches_it() -> None:
+    df = flat_candles(8, low={2: 95.0})
+    assert make_labels(df, percent()).known_at[0] == df.date[2]
+
+
+def test_return_must_exceed_the_threshold() -> None:
+    config = LabelConfig(kind="threshold", horizon_candles=2, min_return=0.0)
+    assert make_labels(flat_candles(4), config).y[:2].tolist() == [0.0, 0.0]
+
+
 def test_candle_of_the_signal_touches_nothing() -> None:
     df = flat_candles(8, high={2: 110.0}, low={2: 90.0})
     assert make_labels(df, percent()).known_at[2] == df.date[5]

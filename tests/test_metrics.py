@@ -607,8 +607,8 @@ def test_threshold_finds_the_planted_cut(seed: int) -> None:
 
 def test_exit_is_where_rows_stop_losing_before_fees() -> None:
     p = np.linspace(0, 1, 2001)
-    net = np.where(p > 0.8, 0.02, np.where(p > 0.3, -0.001, -0.02))
-    choice = choose_threshold(p, net, round_trip_cost=0.002)
+    net = np.where(p > 0.8, 0.02, np.where(p > 0.3, -0.019, -0.04))
+    choice = choose_threshold(p, net, round_trip_cost=0.02, n_errors=0.0)
     assert choice.enter == pytest.approx(0.8, abs=0.01)
     assert choice.exit == pytest.approx(0.3, abs=0.01)
 
@@ -627,6 +627,14 @@ def test_equal_probabilities_select_nothing() -> None:
     assert choice.n_selected == 0
     assert choice.enter > 0.6 > choice.exit
     assert not choice.profitable
+
+
+def test_volatile_rows_must_earn_more() -> None:
+    p = np.linspace(0, 1, 1001)
+    swing = np.where(np.arange(1001) % 2, 0.5, -0.5)
+    calm, wild = np.where(p > 0.9, 0.025, -0.01), np.where(p > 0.9, 0.025 + swing, -0.01)
+    assert choose_threshold(p, calm).profitable
+    assert not choose_threshold(p, wild, min_rows=100).profitable
 
 
 def test_overlap_makes_the_choice_more_cautious() -> None:

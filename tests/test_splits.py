@@ -253,6 +253,17 @@ def test_periods_of_regular_candles_differ_by_one_row_at_most(n: int, n_folds: i
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("n", [40, 70, 110, 1010])
+@pytest.mark.parametrize("n_folds", [3, 6, 7, 10])
+@pytest.mark.parametrize("tenths", [1, 3, 4, 7])
+def test_periods_begin_at_the_exact_candle(n: int, n_folds: int, tenths: int) -> None:
+    dates, known_at = hourly(n, 1)
+    folds = PurgedWalkForward(n_folds, min_train_fraction=tenths / 10).split(dates, known_at)
+    tested, first = n * (10 - tenths), n * tenths
+    exact = [-(-(first * n_folds + tested * k) // (10 * n_folds)) for k in range(n_folds)]
+    assert [fold.test[0] for fold in folds] == exact
+
+
 def test_pairs_that_share_a_date_fall_on_one_side() -> None:
     dates, known_at = hourly(100, 5)
     pooled, known = dates.repeat(3), known_at.repeat(3)

@@ -127,8 +127,8 @@ class Rows:
         if (np.diff(position) == 0).any() or position[-1] == len(unique):
             raise TrainingError(
                 f"At least one of {n_periods} test periods has no rows: {len(unique)} dates from "
-                f"{self.index.min()} to {self.index.max()} leave gaps. Use fewer folds or fill "
-                "the gaps."
+                f"{self.index.min()} to {self.index.max()} are too few or leave gaps. Use more "
+                "candles or fewer folds, or fill the gaps."
             )
         starts = [int(unique[k]) for k in position]
         stops: list[int | None] = [*starts[1:], None]
