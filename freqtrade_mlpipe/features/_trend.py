@@ -267,7 +267,7 @@ ROWS: tuple[Indicator, ...] = (
               "Share of the log close's variance that a line explains, 0 to 1; 0 if flat.",
               "squared correlation with time"),
     Indicator("linreg_distance", "trend", ("close",), (("long",),), _linreg_distance, within(),
-              "Log close less the regression line's end.", "Chande's forecast oscillator, in logs; as TA-Lib LINEARREG"),
+              "Log close less the regression line's end.", "Chande's forecast oscillator, in logs"),
     Indicator("ichimoku_conversion", "trend", HLC, ((9,),), _ichimoku_conversion, within(),
               "Close against the conversion line (tenkan-sen).", "Goichi Hosoda"),
     Indicator("ichimoku_base", "trend", HLC, ((26,),), _ichimoku_conversion, within(),

@@ -20,6 +20,7 @@ State = tuple[FloatArray, ...]
 
 _RELATIVE_ZERO = 1e-12
 """A variance below this share of the mean square is rounding noise and counts as zero."""
+_RANK_TIE = 1e-9
 
 
 def _fold(
@@ -114,6 +115,8 @@ def rolling_moments(values: FloatArray, width: int) -> tuple[FloatArray, FloatAr
     if len(values) < width:
         empty = np.full(len(values), np.nan)
         return empty, empty.copy()
+    if width == 1:
+        return values.copy(), np.zeros(len(values))
     mean, squares = _fold((values,), width, _merge_moments, len(values))
     squares /= width
     return _pad(mean, len(values)), _pad(squares, len(values))
@@ -172,20 +175,22 @@ def rolling_drawdown(values: FloatArray, width: int) -> FloatArray:
 
 
 def rolling_rank(values: FloatArray, width: int) -> FloatArray:
-    """Share of the `width - 1` values before that are below the current one (ties count half), in
-    [0, 1].
+    """Share of the `width - 1` values before that are below the current one, in [0, 1].
 
-    The first `width - 1` rows are NaN.
+    Ties count half; values within 1e-9 of each other tie, lest rounding decide. The first
+    `width - 1` rows are NaN.
     """
     n_rows = len(values)
     if n_rows < width:
         return np.full(n_rows, np.nan)
     current = values[width - 1 :]
+    margin = _RANK_TIE * np.abs(current)
+    low, high = current - margin, current + margin
     score = np.zeros(len(current), dtype=np.int16)
-    for lag in range(1, width):
-        before = values[width - 1 - lag : n_rows - lag]
-        score += before < current
-        score += before <= current
+    for age in range(1, width):
+        before = values[width - 1 - age : n_rows - age]
+        score += before < low
+        score += before <= high
     return _pad(score / (2.0 * (width - 1)), n_rows)
 
 

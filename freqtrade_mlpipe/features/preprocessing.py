@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
-from freqtrade_mlpipe.features._correlation import correlation_matrix, rank_columns, relevance
+from freqtrade_mlpipe.features._correlation import correlate, rank_columns
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Preprocessor:
         Parameters
         ----------
         X : DataFrame of shape (n, k)
-            Features. NaN is skipped in scales; rows with any NaN are skipped in correlations.
+            Features. NaN is skipped, in correlations pair by pair.
         config : FeatureConfig
         y : array of shape (n,), optional
             Labels that rank correlated columns; NaN rows are skipped.
@@ -71,19 +71,21 @@ class Preprocessor:
         DataError
             For no rows, infinite values, `y` of another length, or if no column varies.
         """
-        values = _block(X, tuple(map(str, X.columns)))
+        names = tuple(map(str, X.columns))
+        values = _block(X, names)
         if values.shape[0] < 2:
             raise DataError(f"Preprocessing needs at least 2 training rows, found {len(values)}.")
-        if np.isinf(values).any():
+        infinite = np.isinf(values).any(axis=0)
+        if infinite.any():
+            shown = ", ".join(names[i] for i in np.flatnonzero(infinite)[:5])
             raise DataError(
-                "Training rows hold infinite features. Check those that you added yourself."
+                f"Training rows hold infinite features: {shown}. Check those that you added yourself."
             )
         target = None if y is None else np.asarray(y, dtype=np.float64)
         if target is not None and target.shape != (len(values),):
             raise DataError(
                 f"y has shape {target.shape}, X has {len(values)} rows; they must match."
             )
-        names = tuple(map(str, X.columns))
         constant = _constant(values)
         candidates = np.flatnonzero(~constant)
         if not len(candidates):
@@ -209,19 +211,13 @@ def _follow_better(
     values: Block, candidates: NDArray[np.intp], y: FloatArray | None, config: FeatureConfig
 ) -> dict[int, int]:
     """Each redundant column with the better-ranked kept column that it correlates with most."""
-    complete = ~np.isnan(values[:, candidates]).any(axis=1)
-    if y is not None:
-        complete &= np.isfinite(y)
-    rows = values[np.ix_(complete, candidates)]
-    if len(rows) < 3:
-        return {}
-    ranked = rank_columns(rows) if config.correlation_method == "spearman" else rows
-    matrix = np.abs(correlation_matrix(ranked))
+    columns = values[:, candidates]
+    spearman = config.correlation_method == "spearman"
+    ranked = rank_columns(columns) if spearman else columns
+    matrix = np.abs(correlate(ranked, ranked))
     order = np.arange(len(candidates))
     if y is not None:
-        order = np.argsort(
-            -relevance(ranked, y[complete], config.correlation_method), kind="stable"
-        )
+        order = np.argsort(-_relevance(columns, y, spearman=spearman), kind="stable")
     kept: list[int] = []
     followers: dict[int, int] = {}
     for position in order:
@@ -232,6 +228,15 @@ def _follow_better(
                 continue
         kept.append(int(position))
     return followers
+
+
+def _relevance(columns: Block, y: FloatArray, *, spearman: bool) -> FloatArray:
+    """Absolute correlation of each column with the known labels."""
+    known = np.isfinite(y)
+    rows, target = columns[known], y[known].astype(np.float32)[:, None]
+    if spearman:
+        rows, target = rank_columns(rows), rank_columns(target)
+    return np.abs(correlate(rows, target)[:, 0])
 
 
 def _scales(values: Block, config: FeatureConfig) -> tuple[FloatArray, FloatArray]:
