@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.exceptions import DataError
+
 N_CUTS = 6
 _TAIL = 32
 _TOLERANCE = 1e-6
@@ -28,9 +30,14 @@ def audit_causality(
     Parameters
     ----------
     compute : candles → features, one row a candle.
-    candles : one pair's candles, more than `startup_candles`.
+    candles : one pair's candles, at least two more than `startup_candles`.
     startup_candles : warm-up of the features, in candles.
     seed : of the choice of cuts.
+
+    Raises
+    ------
+    DataError
+        When there are too few candles to take any away.
 
     Examples
     --------
@@ -41,16 +48,21 @@ def audit_causality(
     ... )
     ['future']
     """
+    if len(candles) < startup_candles + 2:
+        raise DataError(
+            f"Whether features look ahead cannot be told from {len(candles)} candles: at least {startup_candles + 2} are "
+            "needed."
+        )
     whole = compute(candles.copy())
     rng = np.random.default_rng(seed)
-    first, last = startup_candles + 1, len(candles) - 1
-    cuts = np.unique(rng.integers(first, max(last, first + 1), size=n_cuts))
+    ends = np.unique(rng.integers(startup_candles + 1, len(candles), size=n_cuts))
     peeking: set[str] = set()
-    for cut in cuts:
-        early = compute(candles.iloc[: cut + 1].copy())
-        rows = slice(max(startup_candles, cut + 1 - _TAIL), cut + 1)
+    for end in ends:
+        early = compute(candles.iloc[:end].copy())
+        rows = slice(max(startup_candles, end - _TAIL), end)
         peeking |= _differing(whole.iloc[rows], early.iloc[rows])
-    return [str(name) for name in whole.columns if name in peeking]
+    ordered = [str(name) for name in whole.columns if name in peeking]
+    return ordered + sorted(peeking.difference(ordered))
 
 
 def _differing(a: pd.DataFrame, b: pd.DataFrame) -> set[str]:
