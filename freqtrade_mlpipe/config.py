@@ -50,7 +50,9 @@ class Section(BaseModel):
     freqtrade_mlpipe.exceptions.ConfigError: LabelConfig: unknown key 'horizon_candle'. Did you mean 'horizon_candles'?
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -100,7 +102,9 @@ class FeatureConfig(Section):
     medium_period: int = Field(default=14, ge=3)
     long_period: int = Field(default=50, ge=4)
     include: tuple[str, ...] = ()
+    """Feature names (`rsi_14`) or indicator names (`rsi`: all its periods): exactly these, whatever the groups."""
     exclude: tuple[str, ...] = ()
+    """Feature or indicator names to leave out."""
     scale_features: bool = True
     scaling_method: ScalingMethod = "robust"
     remove_correlated: bool = True
@@ -193,13 +197,13 @@ class TrackingConfig(Section):
     """Where experiments are logged."""
 
     backend: Literal["mlflow", "wandb", "none"] = "mlflow"
-    project: str = "freqtrade_mlpipe"
+    project: str = Field(default="freqtrade_mlpipe", coerce_numbers_to_str=True)
 
 
 class ServingConfig(Section):
     """How the strategy mixin serves a model."""
 
-    version: str | None = None
+    version: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Pin a version (or "latest"); None: the production version."""
     on_missing: Literal["raise", "no_entries"] = "raise"
 
@@ -207,7 +211,11 @@ class ServingConfig(Section):
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
-    model_name: str = Field(default="mlpipe_model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    model_name: str = Field(
+        default="mlpipe_model",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+        coerce_numbers_to_str=True,
+    )
     features: FeatureConfig = FeatureConfig()
     labels: LabelConfig = LabelConfig()
     model: ModelConfig = ModelConfig()

@@ -23,16 +23,20 @@ def rank_columns(values: Block) -> Block:
 def standardise(values: Block) -> Block:
     """Columns with mean 0 and root mean square 1 over their numbers; constant ones become 0, NaN stays.
 
-    Means in float64: a float32 sum over many rows would move a column with a large mean.
+    Sums in float64: in float32 they would move a column with a large mean. Column by column, because features come
+    column-major.
     """
-    n = np.maximum(np.count_nonzero(~np.isnan(values), axis=0), 1)
-    centred = np.asarray(
-        values - (np.nansum(values, axis=0, dtype=np.float64) / n).astype(np.float32)
-    )
-    size = np.sqrt(np.nansum(np.square(centred), axis=0, dtype=np.float64) / n)
-    size[size == 0] = np.inf
-    centred /= size.astype(np.float32)
-    return centred
+    unit = np.empty(values.shape, dtype=np.float32, order="F")
+    for position in range(values.shape[1]):
+        column, target = values[:, position], unit[:, position]
+        total, n = np.add.reduce(column, dtype=np.float64), len(column)
+        if np.isnan(total):
+            total, n = np.nansum(column, dtype=np.float64), int(np.count_nonzero(~np.isnan(column)))
+        np.subtract(column, np.float32(total / max(n, 1)), out=target)
+        square = np.nansum(np.square(target), dtype=np.float64)
+        size = np.sqrt(square / max(n, 1))
+        target *= np.float32(1.0 / size if size > 0 else 0.0)
+    return unit
 
 
 def correlate(a: Block, b: Block) -> FloatArray:
@@ -45,10 +49,14 @@ def correlate(a: Block, b: Block) -> FloatArray:
     """
     x = standardise(a)
     y = x if b is a else standardise(b)
-    if not (np.isnan(x).any() or np.isnan(y).any()):
+    if not (_has_gaps(x) or _has_gaps(y)):
         product = (x.T @ y).astype(np.float64) / max(len(x), 1)
         return np.clip(product, -1.0, 1.0)
     return _correlate_pairwise(x, y)
+
+
+def _has_gaps(values: Block) -> bool:
+    return any(np.isnan(np.add.reduce(values[:, position])) for position in range(values.shape[1]))
 
 
 def _correlate_pairwise(x: Block, y: Block) -> FloatArray:

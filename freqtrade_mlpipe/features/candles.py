@@ -12,6 +12,7 @@ from freqtrade_mlpipe.exceptions import DataError
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")
+_UTC = ("UTC", "Etc/UTC", "UTC+00:00", "+00:00", "tzutc()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _check_dates(date: pd.Series, owner: str) -> None:
             f"{owner}date is {kind}, not a UTC datetime. "
             "Convert it: pd.to_datetime(df['date'], utc=True)."
         )
-    if str(kind.tz) not in ("UTC", "utc", "UTC+00:00", "+00:00"):
+    if str(kind.tz) not in _UTC:
         raise DataError(f"{owner}dates are in {kind.tz}, not UTC. Use .dt.tz_convert('UTC').")
     if date.isna().any():
         raise DataError(

@@ -69,13 +69,16 @@ class Preprocessor:
         Raises
         ------
         DataError
-            For no rows, infinite values, `y` of another length, or if no column varies.
+            For fewer than two rows, duplicate names, infinite values, `y` of another length, or if no column varies.
         """
         names = tuple(map(str, X.columns))
+        if len(set(names)) < len(names):
+            raise DataError("Training rows have duplicate feature names; each must be there once.")
         values = _block(X, names)
         if values.shape[0] < 2:
             raise DataError(f"Preprocessing needs at least 2 training rows, found {len(values)}.")
-        infinite = np.isinf(values).any(axis=0)
+        low, high = _extremes(values)
+        infinite = np.isinf(low) | np.isinf(high)
         if infinite.any():
             shown = ", ".join(names[i] for i in np.flatnonzero(infinite)[:5])
             raise DataError(
@@ -86,7 +89,7 @@ class Preprocessor:
             raise DataError(
                 f"y has shape {target.shape}, X has {len(values)} rows; they must match."
             )
-        constant = _constant(values)
+        constant = ~(high > low)
         candidates = np.flatnonzero(~constant)
         if not len(candidates):
             raise DataError(
@@ -201,23 +204,30 @@ def _block(X: pd.DataFrame, columns: tuple[str, ...]) -> Block:
         raise DataError(f"Features must be numeric: {error}.") from error
 
 
-def _constant(values: Block) -> NDArray[np.bool_]:
-    low = np.fmin.reduce(values, axis=0)
-    high = np.fmax.reduce(values, axis=0)
-    return np.asarray(~(high > low))
+def _extremes(values: Block) -> tuple[Block, Block]:
+    """Smallest and largest number of each column, NaN for an empty one."""
+    columns = [values[:, position] for position in range(values.shape[1])]
+    low = np.array([np.fmin.reduce(column) for column in columns], dtype=np.float32)
+    return low, np.array([np.fmax.reduce(column) for column in columns], dtype=np.float32)
 
 
 def _follow_better(
     values: Block, candidates: NDArray[np.intp], y: FloatArray | None, config: FeatureConfig
 ) -> dict[int, int]:
     """Each redundant column with the better-ranked kept column that it correlates with most."""
-    columns = values[:, candidates]
+    columns = values if len(candidates) == values.shape[1] else values[:, candidates]
     spearman = config.correlation_method == "spearman"
     ranked = rank_columns(columns) if spearman else columns
     matrix = np.abs(correlate(ranked, ranked))
     order = np.arange(len(candidates))
     if y is not None:
-        order = np.argsort(-_relevance(columns, y, spearman=spearman), kind="stable")
+        known = np.isfinite(y)
+        rows = ranked
+        if not known.all():
+            rows = rank_columns(columns[known]) if spearman else columns[known]
+        target = y[known].astype(np.float32)[:, None]
+        relevance = np.abs(correlate(rows, rank_columns(target) if spearman else target)[:, 0])
+        order = np.argsort(-relevance, kind="stable")
     kept: list[int] = []
     followers: dict[int, int] = {}
     for position in order:
@@ -228,15 +238,6 @@ def _follow_better(
                 continue
         kept.append(int(position))
     return followers
-
-
-def _relevance(columns: Block, y: FloatArray, *, spearman: bool) -> FloatArray:
-    """Absolute correlation of each column with the known labels."""
-    known = np.isfinite(y)
-    rows, target = columns[known], y[known].astype(np.float32)[:, None]
-    if spearman:
-        rows, target = rank_columns(rows), rank_columns(target)
-    return np.abs(correlate(rows, target)[:, 0])
 
 
 def _scales(values: Block, config: FeatureConfig) -> tuple[FloatArray, FloatArray]:

@@ -197,6 +197,21 @@ def test_a_row_reads_only_the_inputs_it_declares(row) -> None:
     assert_same(found, expected, deviations(expected), 1e-6)
 
 
+@pytest.mark.parametrize("periods", [(2, 3, 4), (5, 12, 30), (10, 30, 120)], ids=str)
+def test_warmup_follows_the_periods(periods: tuple[int, int, int]) -> None:
+    short, medium, long = periods
+    engineer = FeatureEngineer(
+        FeatureConfig(short_period=short, medium_period=medium, long_period=long)
+    )
+    startup = engineer.startup_candles
+    df = random_walk(2 * startup + 900, seed=13, untraded_share=0.05, burst=10.0)
+    whole = engineer.transform(df)
+    assert np.isfinite(whole.iloc[startup:].to_numpy()).all()
+    for start in (startup, startup + 401, startup + 777):
+        window = engineer.transform(df.iloc[start : start + startup + 60]).iloc[startup:]
+        assert_same(window, whole.loc[window.index], deviations(whole), 1e-6)
+
+
 def test_a_candle_without_volume_leaves_no_feature_missing() -> None:
     df = random_walk(STARTUP + 100)
     row = STARTUP + 20

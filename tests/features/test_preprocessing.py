@@ -206,6 +206,11 @@ def test_infinite_features_are_refused() -> None:
         Preprocessor.fit(X, FeatureConfig())
 
 
+def test_duplicate_names_are_refused() -> None:
+    with pytest.raises(DataError, match="duplicate feature names"):
+        Preprocessor.fit(pd.concat([table(), table()], axis=1), FeatureConfig())
+
+
 def test_labels_of_another_length_are_refused() -> None:
     with pytest.raises(DataError, match=r"y has shape \(3,\), X has 400 rows"):
         Preprocessor.fit(table(), FeatureConfig(), np.zeros(3))
