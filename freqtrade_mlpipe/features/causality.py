@@ -50,8 +50,8 @@ def audit_causality(
     """
     if len(candles) < startup_candles + 2:
         raise DataError(
-            f"Whether features look ahead cannot be told from {len(candles)} candles: at least {startup_candles + 2} are "
-            "needed."
+            f"Whether features look ahead cannot be told from {len(candles)} candles: "
+            f"at least {startup_candles + 2} are needed."
         )
     whole = compute(candles.copy())
     rng = np.random.default_rng(seed)
