@@ -122,7 +122,7 @@ class Member:
         """
         content = _read_json(files)
         try:
-            model_type = content["model_type"]
+            model_type = str(content["model_type"])
             preprocessor = Preprocessor.from_dict(content["preprocessor"])
             rest: dict[str, Any] = {
                 "calibrator": Calibrator.from_dict(content["calibrator"]),
