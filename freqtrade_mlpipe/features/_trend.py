@@ -38,7 +38,7 @@ _PSAR_MEMORY = 450
 met after 25 candles, 99.9 % after 206 and the last after 223, the late ones a tenth as often every 45 candles."""
 
 _ROUNDING = 1e-12
-"""Averages of a flat price differ from it by less than this share."""
+"""Prices that differ by less than this share are equal but for rounding."""
 
 
 def sma(c: Candles, n: int) -> FloatArray:
@@ -115,19 +115,31 @@ def _above_sma_share(c: Candles, n: int, m: int) -> FloatArray:
     return rolling_mean(above.astype(np.float64), m)
 
 
-def _directional(c: Candles, values: FloatArray, n: int) -> FloatArray:
+def wilder(values: FloatArray, n: int) -> FloatArray:
+    """Wilder's smoothing: an EMA whose weight is 1 / n."""
+    return np.asarray(talib.EMA(values, 2 * n - 1))
+
+
+def _directional_index(c: Candles, move: FloatArray, other: FloatArray, n: int) -> FloatArray:
+    """Smoothed moves that exceed the other side's over the smoothed true range; equal moves count for neither.
+
+    Equal to rounding, that is: on a price grid they are frequent, and which is larger in floating point is chance.
+    """
+    larger = (move > 0) & (move - other > _ROUNDING * c.close)
+    reach = wilder(c.shared(true_range), n)
+    values = ratio(100.0 * wilder(np.where(larger, move, 0.0), n), reach, 0.0)
     np.copyto(values, 0.0, where=c.shared(motionless, 3 * n) > 0)
     return values
 
 
 def plus_di(c: Candles, n: int) -> FloatArray:
     """+DI, 0 to 100; 0 after 3n candles without movement."""
-    return _directional(c, np.array(talib.PLUS_DI(c.high, c.low, c.close, n)), n)
+    return _directional_index(c, c.high - lag(c.high, 1), lag(c.low, 1) - c.low, n)
 
 
 def minus_di(c: Candles, n: int) -> FloatArray:
     """-DI, 0 to 100; 0 after 3n candles without movement."""
-    return _directional(c, np.array(talib.MINUS_DI(c.high, c.low, c.close, n)), n)
+    return _directional_index(c, lag(c.low, 1) - c.low, c.high - lag(c.high, 1), n)
 
 
 def _di_balance(c: Candles, n: int) -> FloatArray:
@@ -136,9 +148,7 @@ def _di_balance(c: Candles, n: int) -> FloatArray:
 
 
 def _adx(c: Candles, n: int) -> FloatArray:
-    dx = 100.0 * np.abs(_di_balance(c, n))
-    wilder_as_ema = 2 * n - 1
-    return np.asarray(talib.EMA(dx, wilder_as_ema))
+    return wilder(100.0 * np.abs(_di_balance(c, n)), n)
 
 
 def _aroon_up(c: Candles, n: int) -> FloatArray:
@@ -246,13 +256,13 @@ ROWS: tuple[Indicator, ...] = (
     Indicator("above_sma_share", "trend", ("close",), (("long", "medium"),), _above_sma_share, within(),
               "Share of the last m candles that closed above their n-candle average.", "mean(close > SMA)"),
     Indicator("plus_di", "trend", HLC, (("medium",),), plus_di, lambda n: wilder_memory(n) + 3 * n,
-              "+DI, 0 to 100; 0 after 3n candles without movement.", "Wilder (1978); TA-Lib PLUS_DI"),
+              "+DI, 0 to 100; 0 after 3n candles without movement.", "Wilder (1978); as TA-Lib PLUS_DI"),
     Indicator("minus_di", "trend", HLC, (("medium",),), minus_di, lambda n: wilder_memory(n) + 3 * n,
-              "-DI, 0 to 100; 0 after 3n candles without movement.", "Wilder (1978); TA-Lib MINUS_DI"),
+              "-DI, 0 to 100; 0 after 3n candles without movement.", "Wilder (1978); as TA-Lib MINUS_DI"),
     Indicator("di_balance", "trend", HLC, (("medium",),), _di_balance, lambda n: wilder_memory(n) + 3 * n,
               "(+DI - -DI) / (+DI + -DI), -1 to 1; 0 without movement.", "Wilder (1978), signed DX"),
     Indicator("adx", "trend", HLC, (("medium",),), _adx, lambda n: wilder_memory(n, 2) + 3 * n,
-              "Average directional index, 0 to 100; 0 without movement.", "Wilder (1978); TA-Lib ADX"),
+              "Average directional index, 0 to 100; 0 without movement.", "Wilder (1978); as TA-Lib ADX"),
     Indicator("aroon_up", "trend", ("high", "low"), ((25,),), _aroon_up, within(1),
               "100 when the high of n candles is now, 0 when n ago.", "Tushar Chande (1995); TA-Lib AROON"),
     Indicator("aroon_down", "trend", ("high", "low"), ((25,),), _aroon_down, within(1),

@@ -22,7 +22,6 @@ from freqtrade_mlpipe.features._windows import (
 )
 from freqtrade_mlpipe.features.indicator import (
     HLC,
-    OHLC,
     Candles,
     Indicator,
     Input,
@@ -35,7 +34,9 @@ from freqtrade_mlpipe.features.indicator import (
 )
 
 HLCV: tuple[Input, ...] = (*HLC, "volume")
-OHLCV: tuple[Input, ...] = (*OHLC, "volume")
+
+_ROUNDING = 1e-12
+"""Means of high, low and close that differ by less than this share are equal but for rounding."""
 
 
 def volume_sum(c: Candles, n: int) -> FloatArray:
@@ -104,9 +105,9 @@ def _obv_slope(c: Candles, n: int) -> FloatArray:
 def _mfi(c: Candles, n: int) -> FloatArray:
     price = c.shared(typical_price)
     flow = price * c.volume
-    step = price - lag(price, 1)
-    rising = rolling_sum(np.where(step > 0, flow, 0.0), n)
-    falling = rolling_sum(np.where(step < 0, flow, 0.0), n)
+    step = price / lag(price, 1) - 1.0
+    rising = rolling_sum(np.where(step > _ROUNDING, flow, 0.0), n)
+    falling = rolling_sum(np.where(step < -_ROUNDING, flow, 0.0), n)
     return 50.0 + 50.0 * contrast(rising, falling)
 
 
@@ -191,7 +192,7 @@ ROWS: tuple[Indicator, ...] = (
               "Change of on-balance volume as a share of the volume, -1 to 1; 0 without volume.",
               "Granville (1963), over a window"),
     Indicator("mfi", "volume", HLCV, (("medium",),), _mfi, within(1), "Money flow index, 0 to 100; 50 without flow.",
-              "Quong & Soudack (1989); TA-Lib MFI"),
+              "Quong & Soudack (1989); as TA-Lib MFI"),
     Indicator("cmf", "volume", HLCV, ((20,),), _cmf, within(),
               "Chaikin money flow: the A/D line's change a unit of volume, -1 to 1; 0 without volume.", "Marc Chaikin"),
     Indicator("chaikin_oscillator", "volume", HLCV, ((3, 10),), _chaikin_oscillator, lambda n, m: max(n, m) - 1,

@@ -22,10 +22,11 @@ def random_walk(
     untraded_share: float = 0.0,
     burst: float = 1.0,
     minutes: int = 60,
+    tick: float = 0.0,
 ) -> pd.DataFrame:
     """Hourly candles; untraded ones are as freqtrade fills them: flat at the previous close, volume 0.
 
-    `burst` multiplies the volatility of a random tenth, in runs.
+    `burst` multiplies the volatility of a random tenth, in runs. Prices are multiples of `tick`.
     """
     rng = np.random.default_rng(seed)
     scale = np.full(n, volatility)
@@ -46,6 +47,8 @@ def random_walk(
             "volume": volume,
         }
     )
+    if tick:
+        df[PRICES] = (df[PRICES] / tick).round().clip(lower=1.0) * tick
     if untraded_share:
         starts = rng.random(n) < untraded_share / 4
         untraded = np.convolve(starts, np.ones(4), "full")[:n] > 0

@@ -108,7 +108,7 @@ def test_declared_warmup_of_each_feature_suffices_alone(column) -> None:
     price_exponent=st.integers(-40, 40),
     volume_exponent=st.integers(-40, 40),
 )
-def test_scaling_by_a_power_of_two_changes_almost_no_bit(
+def test_scaling_by_a_power_of_two_changes_no_feature(
     df: pd.DataFrame, price_exponent: int, volume_exponent: int
 ) -> None:
     scaled = df.copy()
@@ -120,11 +120,22 @@ def test_scaling_by_a_power_of_two_changes_almost_no_bit(
 
 @pytest.mark.parametrize("factor", [1e-9, 0.37, 7.0, 12345.678])
 @pytest.mark.parametrize("what", [PRICES, ["volume"]], ids=["prices", "volume"])
-def test_scaling_by_any_factor_changes_no_feature(what: list[str], factor: float) -> None:
-    df = random_walk(STARTUP + 300, seed=3, untraded_share=0.05)
+@pytest.mark.parametrize("tick", [0.0, 0.01, 0.3])
+def test_scaling_by_any_factor_changes_no_feature(
+    what: list[str], factor: float, tick: float
+) -> None:
+    df = random_walk(STARTUP + 1500, seed=3, untraded_share=0.05, tick=tick)
     scaled = df.copy()
     scaled[what] *= factor
     features = ENGINEER.transform(df)
+    assert_same(ENGINEER.transform(scaled), features, deviations(features), 1e-5)
+
+
+@pytest.mark.parametrize("name", REAL_MARKETS)
+def test_scaling_a_real_market_changes_no_feature(name: str) -> None:
+    df = real(name, 1000, 5000)
+    features = ENGINEER.transform(df)
+    scaled = df.assign(volume=df["volume"] * 3.3, **{price: df[price] * 0.37 for price in PRICES})
     assert_same(ENGINEER.transform(scaled), features, deviations(features), 1e-5)
 
 
