@@ -34,7 +34,7 @@ class Market:
     ----------
     pairs : names of the pairs, freqtrade style.
     n_candles : candles per pair.
-    timeframe : candle length, a pandas offset such as "1h" or "5min".
+    timeframe : candle length such as "1h" or "5min".
     start : first candle's open time; naive times are UTC.
     signal : strength of the planted drift; 0 is an unpredictable market.
     seed : draws another market.
@@ -56,6 +56,20 @@ class Market:
             raise ConfigError(
                 f"Market: signal must be a number of at least 0, found {self.signal}."
             )
+        if self.seed < 0:
+            raise ConfigError(f"Market: seed must be at least 0, found {self.seed}.")
+        try:
+            length = pd.Timedelta(self.timeframe)
+        except ValueError as error:
+            raise ConfigError(
+                f"Market: timeframe must be a length such as 1h or 5min, found {self.timeframe!r}."
+            ) from error
+        if not length > pd.Timedelta(0):
+            raise ConfigError(f"Market: timeframe must be positive, found {self.timeframe!r}.")
+        try:
+            pd.Timestamp(self.start)
+        except ValueError as error:
+            raise ConfigError(f"Market: start must be a date, found {self.start!r}.") from error
 
 
 def generate_market(market: Market) -> dict[str, pd.DataFrame]:
@@ -75,9 +89,9 @@ def generate_market(market: Market) -> dict[str, pd.DataFrame]:
     volatility = _volatility(rng, n, n_pairs)
     returns = _returns(rng, volatility, pressure, market.signal)
     dates = pd.date_range(
-        pd.Timestamp(market.start, tz="UTC"),
+        pd.to_datetime(market.start, utc=True),
         periods=market.n_candles,
-        freq=market.timeframe,
+        freq=pd.Timedelta(market.timeframe),
         unit="ns",
     )
     keep = slice(_BURN_IN, None)
