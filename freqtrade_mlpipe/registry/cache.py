@@ -7,6 +7,7 @@ answer and the bundle it names keep serving.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import uuid
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CACHE_NAME = "cache"
 PRODUCTION = "production"
 LATEST = "latest"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTERS = "pointers"
 _MAX_POINTER_BYTES = 10_000
 
@@ -189,7 +191,9 @@ class BundleCache:
         path = self._pointer(model_name, wanted)
         try:
             known = json.loads(read_file(path, _MAX_POINTER_BYTES))
-            digest, number = str(known["digest"]), str(known["version"])
+            digest, number = known["digest"], known["version"]
+            if not (isinstance(number, str) and _DIGEST.fullmatch(digest)):
+                raise ValueError("not a pointer")
         except (BundleError, ValueError, KeyError, TypeError):
             raise RegistryError(
                 f"{error} Nothing was served from this folder before ({self.root}), so there is no "

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, experiment_id, open_store
+from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root, experiment_id, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Connection:
 
     def __init__(self, tracking_uri: str | None, directory: Path) -> None:
         self.directory = directory
+        self._embedded = tracking_uri is None
         self.client = _open(tracking_uri, directory)
 
     def ensure_model(self, name: str, kind: str) -> None:
@@ -155,24 +157,20 @@ class Connection:
         str
             The run's id.
         """
-        if run_id is not None:
-            self._call(lambda: self.client.log_artifacts(run_id, str(folder), artifact_path))
-            return run_id
-        experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
-        run = self._call(lambda: self.client.create_run(experiment, run_name=run_name))
-        new_id = str(run.info.run_id)
-        self._call(lambda: self.client.log_artifacts(new_id, str(folder), artifact_path))
-        self._call(lambda: self.client.set_terminated(new_id))
-        return new_id
+        owner = self._new_run(run_name) if run_id is None else run_id
+        repository = self._artifacts(owner)
+        self._call(lambda: repository.log_artifacts(str(folder), artifact_path))
+        if run_id is None:
+            self._call(lambda: self.client.set_terminated(owner))
+        return owner
 
     def download(self, run_id: str, artifact_path: str, folder: Path) -> Path:
-        """Copy the artifacts at `artifact_path` into `folder`; the path of the copy."""
+        """Copy the artifacts at `artifact_path` of a run into `folder`; the path of the copy."""
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         folder.mkdir(parents=True, exist_ok=True)
+        repository = self._artifacts(run_id)
         try:
-            copy = self._call(
-                lambda: self.client.download_artifacts(run_id, artifact_path, str(folder))
-            )
+            copy = self._call(lambda: repository.download_artifacts(artifact_path, str(folder)))
         except OSError as error:
             raise RegistryError(
                 f"The artifacts of run {run_id} cannot be read: {error}. Restore them, or delete "
@@ -182,14 +180,27 @@ class Connection:
 
     def delete_artifacts(self, run_id: str, artifact_path: str) -> None:
         """Remove the artifacts at `artifact_path` of a run, if they are there."""
+        repository = self._artifacts(run_id)
+        self._call(lambda: repository.delete_artifacts(artifact_path), missing=None)
+
+    def _new_run(self, name: str) -> str:
+        experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
+        run = self._call(lambda: self.client.create_run(experiment, run_name=name))
+        return str(run.info.run_id)
+
+    def _artifacts(self, run_id: str) -> ArtifactRepository:
+        """Where a run keeps its files.
+
+        MLflow records absolute paths. The embedded store is found by its folder instead, so that it
+        can be moved, or be seen under another path from a container.
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        run = self._call(lambda: self.client.get_run(run_id), missing=None)
-        if run is not None:
-            repository = get_artifact_repository(
-                run.info.artifact_uri, tracking_uri=self.client.tracking_uri
-            )
-            self._call(lambda: repository.delete_artifacts(artifact_path), missing=None)
+        if self._embedded:
+            place = (artifact_root(self.directory) / run_id / "artifacts").as_uri()
+        else:
+            place = self._call(lambda: self.client.get_run(run_id)).info.artifact_uri
+        return get_artifact_repository(place, tracking_uri=self.client.tracking_uri)
 
     def _call(self, call: Callable[[], T], **answer_if: T) -> T:
         """The call's answer; `missing=value` is the answer when what was asked for is not there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from freqtrade_mlpipe.registry.versions import (
     REPORT_TAG,
     STATUS_TAG,
     ModelVersion,
+    artifact_path_for,
     encode,
     read_version,
     registration_tags,
@@ -97,7 +97,7 @@ class ModelRegistry:
                 f"was trained on {len(manifest.features)}. Leave feature_names out, or give the "
                 "names the model was trained with, in order."
             )
-        artifact_path = f"mlpipe/{digest[:16]}-{uuid.uuid4().hex[:8]}"
+        artifact_path = artifact_path_for(digest)
         described = registration_tags(
             digest=digest,
             artifact_path=artifact_path,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,10 @@ MAX_TAG_LENGTH = 90_000
 _MAX_PLAIN_LENGTH = 20_000
 _MAX_UNPACKED_BYTES = 8 * 1024**2
 _PACKED = "zlib:"
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_RUN_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+_ARTIFACT_PATH = re.compile(r"mlpipe/[0-9a-f]{16}-[0-9a-f]{8}")
 
 STATUS_TAG = "mlpipe.status"
 REPORT_TAG = "mlpipe.report"
@@ -139,12 +145,12 @@ def read_version(
             metrics={name: float(value) for name, value in decode(tags[_METRICS_TAG]).items()},
             feature_names=tuple(decode(tags[_FEATURES_TAG])),
             tags=tuple(decode(tags[_LABELS_TAG])),
-            digest=tags[_DIGEST_TAG],
+            digest=_matching(_DIGEST, tags[_DIGEST_TAG]),
             created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            run_id=str(found.run_id),
+            run_id=_matching(_RUN_ID, str(found.run_id)),
             notes=entry.reason if entry else tags[_NOTES_TAG],
             report=report,
-            artifact_path=tags[_ARTIFACT_TAG],
+            artifact_path=_matching(_ARTIFACT_PATH, tags[_ARTIFACT_TAG]),
             locate=locate,
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -152,6 +158,18 @@ def read_version(
             f"Version {number} of {found.name} was not registered by this package, or its tags "
             f"were edited ({type(error).__name__}: {error}). Register the bundle again."
         ) from error
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    """`text`, which becomes part of a path, if it is what this package wrote."""
+    if not pattern.fullmatch(text):
+        raise ValueError(f"unexpected {text[:80]!r}")
+    return text
+
+
+def artifact_path_for(digest: str) -> str:
+    """A new place among a run's artifacts for the bundle with this digest."""
+    return f"mlpipe/{digest[:16]}-{uuid.uuid4().hex[:8]}"
 
 
 def is_ours(found: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -372,6 +373,43 @@ def test_reopened_registry_knows_everything(
     assert again.get_all_versions(NAME) == registry.get_all_versions(NAME)
     assert again.get_model_history(NAME) == registry.get_model_history(NAME)
     assert again.get_model_names() == [NAME]
+
+
+def test_moved_registry_still_serves(
+    registry: ModelRegistry, variants: tuple[Written, ...], tmp_path: Path
+) -> None:
+    promoted(registry, variants[0])
+    promoted(registry, variants[1])
+    shutil.move(registry.directory, tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "elsewhere" / "cache")
+    moved = ModelRegistry(directory=tmp_path / "elsewhere")
+    assert moved.rollback_to_version(NAME).version == "1"
+    assert verify_bundle(moved.get_version(NAME, 1).model_path)[1] == variants[0].digest
+    promoted(moved, variants[2])
+    assert not registry.directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mlpipe.artifact_path", "../../../precious"),
+        ("mlpipe.artifact_path", "/precious"),
+        ("mlpipe.digest", "../../precious"),
+        ("mlpipe.metrics", "zlib:AAAA"),
+        ("mlpipe.metrics", "[]"),
+        ("mlpipe.feature_names", "{"),
+        ("mlpipe.report", '{"checks": []}'),
+    ],
+)
+def test_edited_tags_are_refused_and_delete_nothing_else(
+    registry: ModelRegistry, bundle: Written, tmp_path: Path, key: str, value: str
+) -> None:
+    (tmp_path / "precious").mkdir()
+    register(registry, bundle)
+    registry._connection.set_tag(NAME, "1", key, value)
+    with pytest.raises(RegistryError, match="tags"):
+        registry.delete_model(NAME, 1)
+    assert (tmp_path / "precious").exists()
 
 
 def test_alias_moved_by_hand_does_not_move_production(
