@@ -55,8 +55,8 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
 
     register()
     setup_logging_pre()
-    # It doubts every exchange that is not freqtrade's own, at each of several readings.
-    logging.getLogger("freqtrade.exchange.check_exchange").setLevel(logging.ERROR)
+    # It doubts every exchange that is not freqtrade's own, at each reading; a level would be reset by freqtrade.
+    logging.getLogger("freqtrade.exchange.check_exchange").addFilter(_not_about_replay)
     arguments = {**arguments, "config": _config_files(arguments)}
     mode = RunMode.BACKTEST if backtest else RunMode.UTIL_NO_EXCHANGE
     with _quiet(arguments):
@@ -149,6 +149,10 @@ def _merge(block: dict[str, Any], key: str, value: Any) -> None:
             _merge(inner, name, item)
     else:
         block[key] = value
+
+
+def _not_about_replay(record: logging.LogRecord) -> bool:
+    return '"replay"' not in record.getMessage()
 
 
 @contextmanager

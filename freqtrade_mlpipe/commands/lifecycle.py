@@ -138,6 +138,12 @@ def validate_version(
     registry = context.registry()
     bundle = registry.load_bundle(version.name, version.version)
     manifest = bundle.manifest
+    if manifest.final_window_start is None:
+        raise RegistryError(
+            f"Version {version.version} of {version.name} was registered without a final window, so there is nothing to "
+            "backtest it on. Train it with `freqtrade-mlpipe train`, or validate it in Python."
+        )
+    window_start = pd.Timestamp(manifest.final_window_start)
     pairs = list(manifest.pairs)
 
     def backtest(of: ModelVersion) -> BacktestOutcome:
@@ -146,7 +152,7 @@ def validate_version(
             pairs=pairs,
             model_name=of.name,
             version=of.version,
-            start=pd.Timestamp(manifest.final_window_start),
+            start=window_start,
         )
 
     with progress_console.status(f"Backtesting version {version.version} on the final window"):
