@@ -163,7 +163,7 @@ def _step(number: int, text: str) -> None:
 
 
 def _where_things_are(user_data: Path, page: Path, start: pd.Timestamp, *, promoted: bool) -> None:
-    window = f"{start:%Y%m%d}-"
+    window = f"{int(start.timestamp())}-"
     lines = [
         "",
         f"User directory   {user_data}",
