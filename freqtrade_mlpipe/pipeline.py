@@ -132,19 +132,21 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
     order = (
         pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
     )
-    joined = {name: pd.concat([part[name] for part in parts]).iloc[order] for name in parts[0]}
+    joined: dict[str, Any] = {
+        name: pd.concat([part[name] for part in parts]).iloc[order] for name in parts[0]
+    }
     return Dataset(**joined, round_trip_cost=2 * config.labels.fee)
 
 
 def _pair_rows(
     pair: str, frame: pd.DataFrame, data: TrainingData, config: MLPipeConfig
-) -> dict[str, pd.DataFrame | pd.Series]:
+) -> dict[str, Any]:
     labels = make_labels(frame, config.labels)
     index = pd.MultiIndex.from_arrays(
         [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")],
         names=["pair", "date"],
     )
-    columns: dict[str, pd.DataFrame | pd.Series] = {
+    columns: dict[str, Any] = {
         "X": data.compute(frame, pair),
         "y": labels.y,
         "known_at": labels.known_at,
@@ -190,7 +192,8 @@ def train(
     dataset = build_dataset(data, config)
     progress("features", 1, 1)
     window = final_window_start(
-        pd.DatetimeIndex(dataset.X.index.get_level_values("date")), config.gates.final_window_fraction
+        pd.DatetimeIndex(dataset.X.index.get_level_values("date")),
+        config.gates.final_window_fraction,
     )
     rows = dataset.known_before(window)
     recorded = {"mlpipe": config.model_dump(mode="json"), **(settings or {})}
@@ -261,7 +264,10 @@ def significance(
 
 
 def _track(
-    tracker: ExperimentTracker, model: TrainedModel, metrics: Mapping[str, float], direction: Direction
+    tracker: ExperimentTracker,
+    model: TrainedModel,
+    metrics: Mapping[str, float],
+    direction: Direction,
 ) -> None:
     report = model.report
     tracker.log_metrics(metrics)
@@ -351,7 +357,9 @@ def gather_evidence(
         metrics=metrics,
         baselines={
             name: Comparison(
-                metrics.get("log_loss", nan), metrics.get(key, nan), metrics.get(f"p_value_{name}", nan)
+                metrics.get("log_loss", nan),
+                metrics.get(key, nan),
+                metrics.get(f"p_value_{name}", nan),
             )
             for name, key in BASELINE_METRICS.items()
         },

@@ -33,7 +33,9 @@ class MLStrategy(MLPipeMixin, IStrategy):
 
     def populate_entry_trend(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
         usable = dataframe["mlpipe_do_predict"] == 1
-        dataframe.loc[usable & (dataframe["mlpipe_edge"] > self.entry_margin.value), "enter_long"] = 1
+        dataframe.loc[
+            usable & (dataframe["mlpipe_edge"] >= self.entry_margin.value), "enter_long"
+        ] = 1
         return dataframe
 
     def populate_exit_trend(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
@@ -53,6 +55,6 @@ class MLStrategy(MLPipeMixin, IStrategy):
         if not self.mlpipe_horizon_passed(trade.open_date_utc, current_time):
             return None
         candles, _ = self.dp.get_analyzed_dataframe(pair, self.timeframe)
-        if len(candles) and candles["mlpipe_edge"].iloc[-1] > self.entry_margin.value:
+        if len(candles) and candles["mlpipe_edge"].iloc[-1] >= self.entry_margin.value:
             return None
         return "mlpipe_horizon"
