@@ -145,13 +145,11 @@ def _search(
 ) -> None:
     config = recipe.model
     spec = MODELS[config.model_type]
-    started = time.monotonic()
-    for done in range(_n_finished(study), config.n_trials):
+    limit = math.inf if config.timeout_seconds is None else config.timeout_seconds
+    started, first = time.monotonic(), _n_finished(study)
+    for done in range(first, config.n_trials):
         progress("tuning", done, config.n_trials)
-        if (
-            config.timeout_seconds is not None
-            and time.monotonic() - started > config.timeout_seconds
-        ):
+        if done > first and time.monotonic() - started > limit:
             logger.info("Tuning stopped after %d trials: timeout_seconds reached.", done)
             break
         _run_trial(study, spec, data, tasks, recipe)
