@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member, Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BundleContent:
     """What goes into a bundle.
 
@@ -87,7 +87,7 @@ class BundleContent:
     self_test: SelfTest | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A loaded bundle: every file verified, every member parsed.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CACHE_NAME = "cache"
 PRODUCTION = "production"
 LATEST = "latest"
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_WANTED = re.compile(r"production|latest|[0-9]{1,9}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTERS = "pointers"
 _MAX_POINTER_BYTES = 10_000
@@ -97,6 +99,11 @@ class BundleCache:
             The bundle is corrupt in the registry, and not here either.
         """
         wanted = version or PRODUCTION
+        if not (_MODEL_NAME.fullmatch(model_name) and _WANTED.fullmatch(wanted)):
+            raise RegistryError(
+                f"There is no version {wanted!r} of {model_name!r}: give a model's name and a "
+                "version's number, 'latest', or nothing for production."
+            )
         try:
             resolved = self._ask(model_name, wanted)
         except (RegistryUnavailableError, TrackingError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ T = TypeVar("T")
 EXPERIMENT = "freqtrade_mlpipe.registry"
 NONCE_TAG = "mlpipe.nonce"
 _ATTEMPTS = 10
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _SQLITE_HEADER = b"SQLite format 3\0"
 _CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
 
@@ -253,7 +255,7 @@ class _AlreadyThereError(Exception):
 
 
 def _translate(error: Any) -> Exception:
-    code, text = str(error.error_code), str(error)
+    code, text = str(error.error_code), _CREDENTIALS.sub("//…@", str(error))
     if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text):
         return _MissingError(text)
     if code == "RESOURCE_ALREADY_EXISTS":

@@ -25,6 +25,11 @@ MAX_FILE_BYTES = 512 * 1024**2
 MAX_TOTAL_BYTES = 2 * 1024**3
 MAX_NAME_LENGTH = 200
 
+# Neither a link is followed nor a pipe waited for; O_BINARY exists on Windows only.
+_OPEN_FLAGS = os.O_RDONLY
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+    _OPEN_FLAGS |= getattr(os, _flag, 0)
+
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"{_PART}(/{_PART}){{0,4}}")
 
@@ -110,8 +115,9 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         The file is missing, unreadable, a link or larger than `limit`.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(handle, "rb") as file:
+        with os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleError(f"Refused {path}: not a regular file. Get the bundle again.")
             data = file.read(limit + 1)
     except OSError as error:
         raise BundleError(f"Cannot read {path}: {error}. Get the bundle again.") from error

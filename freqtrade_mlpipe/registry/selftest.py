@@ -30,7 +30,7 @@ _PAIR = "pair"
 _PROBABILITY = "mlpipe_proba_"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SelfTest:
     """What a bundle must reproduce before it is trusted.
 

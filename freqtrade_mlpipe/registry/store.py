@@ -103,7 +103,7 @@ class ModelRegistry:
             artifact_path=artifact_path,
             metrics=_floats(metrics or {}),
             feature_names=manifest.features,
-            tags=[str(tag) for tag in tags],
+            tags=[tags] if isinstance(tags, str) else [str(tag) for tag in tags],
             notes=notes,
         )
         self._connection.ensure_model(model_name, MODEL_KIND)

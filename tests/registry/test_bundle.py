@@ -240,6 +240,12 @@ def test_linked_manifest_is_refused(bundle: Written, tmp_path: Path) -> None:
     refuses(bundle, "Cannot read", digest=True)
 
 
+def test_manifest_that_is_a_pipe_is_refused_instead_of_waited_for(bundle: Written) -> None:
+    (bundle.path / "manifest.json").unlink()
+    os.mkfifo(bundle.path / "manifest.json")
+    refuses(bundle, "not a regular file")
+
+
 @pytest.mark.parametrize(
     "name",
     ["../outside.json", "/etc/passwd", "members/../../x", "a\\b", "a//b", "./a", ".hidden", "a/", "",

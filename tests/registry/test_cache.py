@@ -99,6 +99,17 @@ def test_registry_that_never_answered_is_an_error(served: ModelRegistry) -> None
         BundleCache(served.directory).resolve(NAME)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("../x", None), (NAME, "../../x"), (NAME, "v1"), ("", None)]
+)
+def test_names_that_lead_elsewhere_are_refused(
+    tmp_path: Path, name: str, wanted: str | None
+) -> None:
+    with pytest.raises(RegistryError, match="There is no version"):
+        BundleCache(tmp_path / "none").resolve(name, wanted)
+    assert not (tmp_path / "none").exists()
+
+
 def test_old_answer_is_not_trusted_when_its_bundle_rotted(served: ModelRegistry) -> None:
     found = BundleCache(served.directory).resolve(NAME)
     (found.path / "drift_baseline.json").write_text("{}")

@@ -97,6 +97,11 @@ def killed_everywhere(before: Path, action: Action, *, stride: int = 1) -> Itera
         steps += stride
 
 
+EVERY_STEP = pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.slow, id="every step"), pytest.param(4, id="some")]
+)
+
+
 def production(registry: ModelRegistry) -> str:
     live = registry.get_production_model(NAME)
     assert live is not None
@@ -119,9 +124,12 @@ def repaired(registry: ModelRegistry) -> ModelRegistry:
     return registry
 
 
-def test_killed_promotion_leaves_the_old_or_the_new_version(before: Path) -> None:
+@EVERY_STEP
+def test_killed_promotion_leaves_the_old_or_the_new_version(before: Path, stride: int) -> None:
     seen = []
-    for registry in killed_everywhere(before, lambda r: r.promote_to_production(NAME, 2)):
+    for registry in killed_everywhere(
+        before, lambda r: r.promote_to_production(NAME, 2), stride=stride
+    ):
         seen.append(production(registry))
         repaired(registry)
         assert production(registry) == seen[-1]
@@ -131,10 +139,11 @@ def test_killed_promotion_leaves_the_old_or_the_new_version(before: Path) -> Non
     assert {"1", "2"} == set(seen)
 
 
-def test_killed_rollback_leaves_the_old_or_the_new_version(before: Path) -> None:
+@EVERY_STEP
+def test_killed_rollback_leaves_the_old_or_the_new_version(before: Path, stride: int) -> None:
     ModelRegistry(directory=before).promote_to_production(NAME, 2)
     seen = []
-    for registry in killed_everywhere(before, lambda r: r.rollback_to_version(NAME), stride=3):
+    for registry in killed_everywhere(before, lambda r: r.rollback_to_version(NAME), stride=stride):
         seen.append(production(registry))
         repaired(registry)
         assert production(registry) == seen[-1]
@@ -142,8 +151,9 @@ def test_killed_rollback_leaves_the_old_or_the_new_version(before: Path) -> None
     assert {"1", "2"} == set(seen)
 
 
+@EVERY_STEP
 def test_killed_registration_leaves_no_version_or_a_whole_one(
-    before: Path, variants: tuple[Written, ...]
+    before: Path, variants: tuple[Written, ...], stride: int
 ) -> None:
     seen = []
 
@@ -152,7 +162,7 @@ def test_killed_registration_leaves_no_version_or_a_whole_one(
             model_name=NAME, model_path=variants[0].path, metrics={"f1": 0.9}, tags=["new"]
         )
 
-    for registry in killed_everywhere(before, action):
+    for registry in killed_everywhere(before, action, stride=stride):
         newest = registry.get_all_versions(NAME)[0]
         seen.append(newest.version)
         if newest.version == "5":
@@ -163,21 +173,23 @@ def test_killed_registration_leaves_no_version_or_a_whole_one(
     assert {"4", "5"} == set(seen)
 
 
+@EVERY_STEP
 def test_killed_first_registration_leaves_a_registry_that_works(
-    new_directory: Callable[[], Path], variants: tuple[Written, ...]
+    new_directory: Callable[[], Path], variants: tuple[Written, ...], stride: int
 ) -> None:
     def action(registry: ModelRegistry) -> object:
         return registry.register_model(model_name=NAME, model_path=variants[0].path)
 
-    for registry in killed_everywhere(new_directory(), action, stride=2):
+    for registry in killed_everywhere(new_directory(), action, stride=stride):
         number = action(registry).version  # type: ignore[attr-defined]
         registry.promote_to_production(NAME, number, force_reason="test")
         assert production(registry) == number
 
 
-def test_killed_deletion_leaves_the_version_or_nothing_of_it(before: Path) -> None:
+@EVERY_STEP
+def test_killed_deletion_leaves_the_version_or_nothing_of_it(before: Path, stride: int) -> None:
     seen = []
-    for registry in killed_everywhere(before, lambda r: r.delete_model(NAME, 3)):
+    for registry in killed_everywhere(before, lambda r: r.delete_model(NAME, 3), stride=stride):
         kept = [v.version for v in registry.get_all_versions(NAME)]
         seen.append("3" in kept)
         if seen[-1]:

@@ -17,6 +17,7 @@ from freqtrade_mlpipe.exceptions import (
     BundleError,
     GateRefusedError,
     MLPipeError,
+    PromotionConflictError,
     RegistryError,
 )
 from freqtrade_mlpipe.registry import (
@@ -29,6 +30,7 @@ from freqtrade_mlpipe.registry import (
     save_model,
     verify_bundle,
 )
+from freqtrade_mlpipe.registry.ledger import Ledger, LedgerEntry
 from tests.registry.conftest import Written, compute, make_candles
 from tests.registry.test_gates import EVERY_GATE, backtest, good
 
@@ -423,6 +425,123 @@ def test_alias_moved_by_hand_does_not_move_production(
     assert live.version == "1"
     registry.reconcile(NAME)
     assert alias(registry) == "1"
+
+
+def interfere(
+    monkeypatch: pytest.MonkeyPatch, registry: ModelRegistry, action: Callable[[], object]
+) -> None:
+    """Let `action` happen once, after the next decision was made and before it is written."""
+    append, pending = Ledger.append, [action]
+
+    def late(self: Ledger, entry: LedgerEntry) -> object:
+        if pending:
+            pending.pop()()
+        return append(self, entry)
+
+    monkeypatch.setattr(Ledger, "append", late)
+
+
+def test_promotion_that_lost_the_race_is_told_and_changes_nothing(
+    registry: ModelRegistry, variants: tuple[Written, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bundle in variants[:3]:
+        promoted(registry, bundle)
+    interfere(
+        monkeypatch,
+        registry,
+        lambda: registry.promote_to_production(NAME, 1, force_reason="first", actor="ada"),
+    )
+    with pytest.raises(PromotionConflictError, match=r"ada .*promote of version 1.*not 3"):
+        registry.promote_to_production(NAME, 2, force_reason="second")
+    assert statuses(registry) == {"1": "PRODUCTION", "2": "ARCHIVED", "3": "ARCHIVED"}
+    assert [e.reason for e in registry.get_model_history(NAME)][-1] == "first"
+    assert registry.promote_to_production(NAME, 2, force_reason="again").version == "2"
+
+
+def test_rollback_that_lost_to_the_same_rollback_goes_back_once(
+    registry: ModelRegistry, variants: tuple[Written, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bundle in variants[:3]:
+        promoted(registry, bundle)
+    interfere(monkeypatch, registry, lambda: registry.rollback_to_version(NAME))
+    assert registry.rollback_to_version(NAME).version == "2"
+    assert len(registry.get_model_history(NAME)) == 4
+
+
+def test_change_elsewhere_does_not_stop_a_promotion(
+    registry: ModelRegistry, variants: tuple[Written, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(registry, variants[0])
+    for bundle in variants[1:3]:
+        register(registry, bundle)
+    interfere(monkeypatch, registry, lambda: registry.archive_model(NAME, 3))
+    registry.promote_to_production(NAME, 2, force_reason="test")
+    assert statuses(registry) == {"1": "ARCHIVED", "2": "PRODUCTION", "3": "ARCHIVED"}
+
+
+def test_version_deleted_meanwhile_is_not_promoted(
+    registry: ModelRegistry, variants: tuple[Written, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(registry, variants[0])
+    register(registry, variants[1])
+    interfere(monkeypatch, registry, lambda: registry.delete_model(NAME, 2))
+    with pytest.raises(RegistryError, match="no version '2'"):
+        registry.promote_to_production(NAME, 2, force_reason="test")
+    assert statuses(registry) == {"1": "PRODUCTION"}
+
+
+def test_answer_lost_after_the_store_committed_doubles_nothing(
+    registry: ModelRegistry, bundle: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    client = registry._connection.client
+    create, failing = client.create_model_version, [True, True]
+
+    def lossy(*args: object, **kwargs: object) -> object:
+        answer = create(*args, **kwargs)
+        if failing:
+            failing.pop()
+            raise MlflowException("the line went dead", TEMPORARILY_UNAVAILABLE)
+        return answer
+
+    monkeypatch.setattr(client, "create_model_version", lossy)
+    register(registry, bundle)
+    registry.promote_to_production(NAME, 1, force_reason="test")
+    assert statuses(registry) == {"1": "PRODUCTION"}
+    assert len(registry.get_model_history(NAME)) == 1
+    assert not failing
+
+
+def test_password_of_the_store_is_not_shown() -> None:
+    from mlflow.exceptions import MlflowException
+
+    from freqtrade_mlpipe.registry.connection import _translate
+
+    error = MlflowException("API request to http://ada:secret@host:5000/api failed: 503")
+    assert "secret" not in str(_translate(error))
+
+
+def test_listing_many_versions_takes_no_query_a_version(
+    registry: ModelRegistry, bundle: Written
+) -> None:
+    version = register(registry, bundle, f1=0.7)
+    tags = registry._connection.get_version(NAME, version.version).tags
+    for _ in range(300):
+        registry._connection.create_version(NAME, tags, source="x", run_id=version.run_id)
+    statements: list[str] = []
+    import sqlalchemy
+
+    def count(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", count)
+    try:
+        assert len(registry.get_all_versions(NAME)) == 301
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", count)
+    assert len([s for s in statements if s.startswith("SELECT")]) < 15
 
 
 def test_two_models_do_not_touch_each_other(
