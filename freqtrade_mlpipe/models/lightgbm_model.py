@@ -126,7 +126,7 @@ SPEC = ModelSpec(
     file_suffix=".txt",
     stops_early=True,
     defaults={
-        "n_estimators": 300,
+        "n_estimators": 500,
         "learning_rate": 0.1,
         "num_leaves": 8,
         "min_leaf_fraction": 0.01,

@@ -125,7 +125,7 @@ SPEC = ModelSpec(
     file_suffix=".ubj",
     stops_early=True,
     defaults={
-        "n_estimators": 300,
+        "n_estimators": 500,
         "learning_rate": 0.1,
         "max_depth": 3,
         "min_leaf_fraction": 0.01,
