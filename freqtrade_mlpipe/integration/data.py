@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ccxt
 import numpy as np
 import pandas as pd
 from freqtrade.configuration import TimeRange
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MAX_GAP_FRACTION = 0.05
 """A pair with more missing candles than this share of its span is refused: its indicators would be fiction."""
+
+_PAIR_NAME = re.compile(r"[^\s/()\[\]{}|*+?^$\\]+/[^\s/()\[\]{}|*+?^$\\]+")
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class CandleSource:
         Raises
         ------
         ConfigError
-            When no timeframe is known or the data directory does not exist.
+            When no timeframe is known, it is none, or the data directory does not exist.
         """
         timeframe = config.get("timeframe")
         if not timeframe:
             raise ConfigError(
                 "No timeframe: set it in the strategy, in config.json, or with --timeframe 1h."
             )
+        _check_timeframe(str(timeframe))
         datadir = Path(config["datadir"])
         if not datadir.is_dir():
             raise ConfigError(
@@ -79,7 +84,7 @@ def whitelist(config: Mapping[str, Any]) -> list[str]:
         raise ConfigError(
             "No pairs: pass --pairs BTC/USDT ETH/USDT or set exchange.pair_whitelist in config.json."
         )
-    patterns = [pair for pair in pairs if "*" in pair or "/" not in pair]
+    patterns = [pair for pair in pairs if not _PAIR_NAME.fullmatch(pair)]
     if patterns:
         raise ConfigError(f"Training needs full pair names, found {', '.join(patterns)}.")
     return sorted(set(pairs))
@@ -136,7 +141,7 @@ def content_hash(candles: Mapping[str, pd.DataFrame]) -> str:
 def _load_pair(
     source: CandleSource, pair: str, timerange: TimeRange | None, startup_candles: int
 ) -> pd.DataFrame:
-    _check_raw(source, pair, timerange)
+    _check_raw(source, pair, timerange, startup_candles)
     frame = load_pair_history(
         pair=pair,
         timeframe=source.timeframe,
@@ -152,7 +157,18 @@ def _load_pair(
     return candles
 
 
-def _check_raw(source: CandleSource, pair: str, timerange: TimeRange | None) -> None:
+def _check_timeframe(timeframe: str) -> None:
+    try:
+        seconds = timeframe_to_seconds(timeframe)
+    except (ccxt.BaseError, ValueError):
+        seconds = 0
+    if seconds <= 0:
+        raise ConfigError(f"{timeframe!r} is no timeframe: use one such as 5m, 1h or 1d.")
+
+
+def _check_raw(
+    source: CandleSource, pair: str, timerange: TimeRange | None, startup_candles: int
+) -> None:
     """Look at the file as it is: freqtrade's loader sorts, merges and fills before anyone sees it."""
     handler = get_datahandler(source.datadir, source.data_format)
     # https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/data/history/datahandlers/idatahandler.py
@@ -160,14 +176,13 @@ def _check_raw(source: CandleSource, pair: str, timerange: TimeRange | None) -> 
     if raw.empty:
         raise DataError(_no_candles(source, pair))
     first, last = raw["date"].min(), raw["date"].max()
-    if timerange is not None:
-        raw = raw[_inside(raw["date"], timerange)]
-    if raw.empty:
+    if not _inside(raw["date"], timerange, pd.Timedelta(0)).any():
         raise DataError(
             f"{pair}: no {source.timeframe} candles in the timerange; the file has "
             f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC. Change --timerange or download more data."
         )
-    frame = validate_candles(raw, pair=pair)
+    warm_up = startup_candles * source.candle
+    frame = validate_candles(raw[_inside(raw["date"], timerange, warm_up)], pair=pair)
     expected = int((frame["date"].iloc[-1] - frame["date"].iloc[0]) / source.candle) + 1
     missing = expected - len(frame)
     if missing > MAX_GAP_FRACTION * expected:
@@ -182,10 +197,12 @@ def _check_raw(source: CandleSource, pair: str, timerange: TimeRange | None) -> 
         )  # fmt: skip
 
 
-def _inside(dates: pd.Series, timerange: TimeRange) -> pd.Series:
+def _inside(dates: pd.Series, timerange: TimeRange | None, warm_up: pd.Timedelta) -> pd.Series:
     inside = pd.Series(True, index=dates.index)
+    if timerange is None:
+        return inside
     if timerange.starttype == "date":
-        inside &= dates >= pd.Timestamp(timerange.startts, unit="s", tz="UTC")
+        inside &= dates >= pd.Timestamp(timerange.startts, unit="s", tz="UTC") - warm_up
     if timerange.stoptype == "date":
         inside &= dates <= pd.Timestamp(timerange.stopts, unit="s", tz="UTC")
     return inside
