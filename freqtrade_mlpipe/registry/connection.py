@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXPERIMENT = "freqtrade_mlpipe.registry"
-NONCE_TAG = "mlpipe.nonce"
 _ATTEMPTS = 10
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _SQLITE_HEADER = b"SQLite format 3\0"
@@ -85,21 +83,23 @@ class Connection:
     ) -> Any:
         """Create a version with all its tags in one transaction, exactly once.
 
-        A call that failed after the store had committed is recognised by its nonce.
+        Parameters
+        ----------
+        source
+            A URI that no other version has: by it a call is recognised that failed only after the
+            store had committed.
         """
-        nonce = uuid.uuid4().hex
-        tagged = {**tags, NONCE_TAG: nonce}
         for attempt in range(_ATTEMPTS):
             try:
                 return self._once(
                     lambda: self.client.create_model_version(
-                        name, source, run_id, tags=tagged, await_creation_for=0
+                        name, source, run_id, tags=dict(tags), await_creation_for=0
                     )
                 )
             except _TransientError as error:
                 landed = self._call(
                     lambda: self.client.search_model_versions(
-                        f"name = '{name}' and tags.`{NONCE_TAG}` = '{nonce}'", max_results=1
+                        f"name = '{name}' and source_path = '{source}'", max_results=1
                     )
                 )
                 if landed:

@@ -10,8 +10,9 @@ that were decided on the same state one counts, and everybody who reads the list
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -100,6 +101,8 @@ class LedgerState:
         Versions archived or superseded.
     deleted
         Versions deleted.
+    notes
+        The reason or note of the last entry about each version.
     """
 
     head: int = 0
@@ -109,6 +112,7 @@ class LedgerState:
     stack: tuple[str, ...] = ()
     retired: frozenset[str] = frozenset()
     deleted: frozenset[str] = frozenset()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def rollback_target(self) -> str | None:
         """The version that was in production before the present one and still exists, or None."""
@@ -120,10 +124,6 @@ class LedgerState:
             if entry.production == version:
                 return entry.digest
         return None
-
-    def note_of(self, version: str) -> LedgerEntry | None:
-        """The last entry that put `version` into production, archived or deleted it."""
-        return next((entry for entry in reversed(self.entries) if entry.version == version), None)
 
 
 def counting(entries: Iterable[LedgerEntry], head: int = 0) -> list[LedgerEntry]:
@@ -167,6 +167,7 @@ def fold(entries: Sequence[LedgerEntry]) -> LedgerState:
         stack=tuple(stack),
         retired=frozenset(retired),
         deleted=frozenset(deleted),
+        notes={entry.version: entry.reason for entry in counted},
     )
 
 
@@ -224,7 +225,7 @@ class Ledger:
         """Write an entry; it as it landed, and the state then, which says whether it counts."""
         self._connection.ensure_model(self.name, "ledger")
         version = self._connection.create_version(
-            self.name, entry.to_tags(), source=f"mlpipe-ledger:/{entry.version}"
+            self.name, entry.to_tags(), source=f"mlpipe-ledger:/{uuid.uuid4().hex}"
         )
         landed = replace(entry, number=int(version.version))
         return landed, self.read()

@@ -274,7 +274,8 @@ class ModelRegistry:
         last = self._catalogue.ledger(name).last()
         if last is None or last.production is None:
             return None
-        state = LedgerState(production=last.production, digest=last.digest, entries=(last,))
+        notes = {last.version: last.reason}
+        state = LedgerState(production=last.production, digest=last.digest, notes=notes)
         return self._catalogue.find(name, last.production, state)
 
     def get_version(self, name: str, version: str | int) -> ModelVersion:

@@ -30,12 +30,7 @@ _ARTIFACT_PATH = re.compile(r"mlpipe/[0-9a-f]{16}-[0-9a-f]{8}")
 
 STATUS_TAG = "mlpipe.status"
 REPORT_TAG = "mlpipe.report"
-_DIGEST_TAG = "mlpipe.digest"
-_ARTIFACT_TAG = "mlpipe.artifact_path"
-_METRICS_TAG = "mlpipe.metrics"
-_FEATURES_TAG = "mlpipe.feature_names"
-_LABELS_TAG = "mlpipe.tags"
-_NOTES_TAG = "mlpipe.notes"
+VERSION_TAG = "mlpipe.version"
 
 
 class ModelStatus(StrEnum):
@@ -112,16 +107,16 @@ def registration_tags(
     tags: Sequence[str],
     notes: str,
 ) -> dict[str, str]:
-    """All tags of a new version."""
-    return {
-        STATUS_TAG: ModelStatus.STAGED.value,
-        _DIGEST_TAG: digest,
-        _ARTIFACT_TAG: artifact_path,
-        _METRICS_TAG: encode({name: encode_float(value) for name, value in metrics.items()}),
-        _FEATURES_TAG: encode(list(feature_names)),
-        _LABELS_TAG: encode(list(tags)),
-        _NOTES_TAG: notes[:MAX_TAG_LENGTH],
+    """All tags of a new version. Few, because MLflow reads each as an object of its own."""
+    described = {
+        "digest": digest,
+        "artifact_path": artifact_path,
+        "metrics": {name: encode_float(value) for name, value in metrics.items()},
+        "feature_names": list(feature_names),
+        "tags": list(tags),
+        "notes": notes,
     }
+    return {STATUS_TAG: ModelStatus.STAGED.value, VERSION_TAG: encode(described)}
 
 
 def read_version(
@@ -137,20 +132,20 @@ def read_version(
     tags, number = found.tags, str(found.version)
     try:
         report = GateReport.from_dict(decode(tags[REPORT_TAG])) if REPORT_TAG in tags else None
-        entry = state.note_of(number)
+        values = decode(tags[VERSION_TAG])
         return ModelVersion(
             name=str(found.name),
             version=number,
             status=status_of(number, report, state),
-            metrics={name: float(value) for name, value in decode(tags[_METRICS_TAG]).items()},
-            feature_names=tuple(decode(tags[_FEATURES_TAG])),
-            tags=tuple(decode(tags[_LABELS_TAG])),
-            digest=_matching(_DIGEST, tags[_DIGEST_TAG]),
+            metrics={name: float(value) for name, value in values["metrics"].items()},
+            feature_names=tuple(map(str, values["feature_names"])),
+            tags=tuple(map(str, values["tags"])),
+            digest=_matching(_DIGEST, values["digest"]),
             created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
             run_id=_matching(_RUN_ID, str(found.run_id)),
-            notes=entry.reason if entry else tags[_NOTES_TAG],
+            notes=state.notes.get(number, str(values["notes"])),
             report=report,
-            artifact_path=_matching(_ARTIFACT_PATH, tags[_ARTIFACT_TAG]),
+            artifact_path=_matching(_ARTIFACT_PATH, values["artifact_path"]),
             locate=locate,
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -174,7 +169,7 @@ def artifact_path_for(digest: str) -> str:
 
 def is_ours(found: Any) -> bool:
     """Whether an MLflow model version was registered by this package."""
-    return _DIGEST_TAG in found.tags
+    return VERSION_TAG in found.tags
 
 
 def status_of(version: str, report: GateReport | None, state: LedgerState) -> ModelStatus:

@@ -31,6 +31,7 @@ from freqtrade_mlpipe.registry import (
     verify_bundle,
 )
 from freqtrade_mlpipe.registry.ledger import Ledger, LedgerEntry
+from freqtrade_mlpipe.registry.versions import VERSION_TAG, decode, encode
 from tests.registry.conftest import Written, compute, make_candles
 from tests.registry.test_gates import EVERY_GATE, backtest, good
 
@@ -394,21 +395,25 @@ def test_moved_registry_still_serves(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("mlpipe.artifact_path", "../../../precious"),
-        ("mlpipe.artifact_path", "/precious"),
-        ("mlpipe.digest", "../../precious"),
-        ("mlpipe.metrics", "zlib:AAAA"),
-        ("mlpipe.metrics", "[]"),
-        ("mlpipe.feature_names", "{"),
-        ("mlpipe.report", '{"checks": []}'),
+        ("artifact_path", "../../../precious"),
+        ("artifact_path", "/precious"),
+        ("artifact_path", "mlpipe/.."),
+        ("digest", "../../precious"),
+        ("metrics", []),
+        ("metrics", {"f1": {}}),
+        (None, "{"),
+        (None, "[]"),
+        (None, "zlib:AAAA"),
     ],
 )
 def test_edited_tags_are_refused_and_delete_nothing_else(
-    registry: ModelRegistry, bundle: Written, tmp_path: Path, key: str, value: str
+    registry: ModelRegistry, bundle: Written, tmp_path: Path, key: str | None, value: object
 ) -> None:
     (tmp_path / "precious").mkdir()
     register(registry, bundle)
-    registry._connection.set_tag(NAME, "1", key, value)
+    tags = registry._connection.get_version(NAME, "1").tags
+    edited = {**decode(tags[VERSION_TAG]), key: value}
+    registry._connection.set_tag(NAME, "1", VERSION_TAG, encode(edited) if key else str(value))
     with pytest.raises(RegistryError, match="tags"):
         registry.delete_model(NAME, 1)
     assert (tmp_path / "precious").exists()
@@ -528,8 +533,8 @@ def test_listing_many_versions_takes_no_query_a_version(
 ) -> None:
     version = register(registry, bundle, f1=0.7)
     tags = registry._connection.get_version(NAME, version.version).tags
-    for _ in range(300):
-        registry._connection.create_version(NAME, tags, source="x", run_id=version.run_id)
+    for k in range(300):
+        registry._connection.create_version(NAME, tags, source=f"x:/{k}", run_id=version.run_id)
     statements: list[str] = []
     import sqlalchemy
 
