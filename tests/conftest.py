@@ -27,7 +27,7 @@ _SMALL_MODEL = {"model_type": "lightgbm", "optimize_hyperparams": False, "cv_fol
                 "parameters": {"learning_rate": 0.05, "num_leaves": 7}}  # fmt: skip
 _LENIENT_GATES = dict.fromkeys(
     ("max_baseline_p_value", "min_deflated_sharpe", "min_backtest_sharpe", "min_backtest_trades",
-     "min_profit_factor", "max_drawdown", "max_calibration_error")
+     "min_profit_factor", "max_drawdown", "max_calibration_error", "champion_tolerance")
 )  # fmt: skip
 
 
