@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -239,7 +240,13 @@ def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
                 f"{database} is not a SQLite database (any more). Restore it from a backup, or move "
                 "it away to begin with an empty registry."
             )
-    return open_store(tracking_uri, directory)
+    try:
+        return open_store(tracking_uri, directory)
+    except (OSError, sqlite3.Error) as error:
+        raise RegistryUnavailableError(
+            f"The registry in {directory} cannot be opened: {error}. Check that the folder is there "
+            "and writable."
+        ) from error
 
 
 class _TransientError(Exception):

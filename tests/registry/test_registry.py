@@ -568,6 +568,12 @@ def test_damaged_database_is_named_at_once(new_directory: Callable[[], Path]) ->
     assert time.perf_counter() - begin < 5
 
 
+def test_registry_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RegistryUnavailableError, match="cannot be opened"):
+        ModelRegistry(directory=tmp_path / "file" / "registry")
+
+
 def test_writer_that_holds_the_database_is_waited_for(
     registry: ModelRegistry, bundle: Written
 ) -> None:
