@@ -117,8 +117,19 @@ class Calibrator:
             ) from error
 
 
+PRIOR_SLOPE_SD, PRIOR_INTERCEPT_SD = 0.5, 0.1
+"""How far a sigmoid may leave the identity without evidence, on the logit scale. The base rate of a month or two of
+overlapping labels is mostly that month's luck: an intercept fitted to it freely makes the next month worse."""
+
+
 def fit_calibrator(
-    kind: CalibratorKind, p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None
+    kind: CalibratorKind,
+    p: ArrayLike,
+    y: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    n_effective: float | None = None,
+    offset: float = 0.0,
 ) -> Calibrator:
     """The calibrator of `kind` that fits scores to outcomes.
 
@@ -131,6 +142,13 @@ def fit_calibrator(
         0 or 1.
     weight : array-like of shape (n,), optional
         Non-negative sample weights.
+    n_effective : float, optional
+        Number of independent outcomes among the rows: overlapping labels of horizon h count about
+        n / h. A sigmoid is then shrunk towards the identity by as much as so few outcomes leave
+        open. None: rows are independent and the fit is free.
+    offset : float, default 0
+        With `n_effective`: added to logit(p) to give the score that is right without any evidence,
+        so that class weights used in fitting are undone.
 
     Returns
     -------
@@ -145,14 +163,17 @@ def fit_calibrator(
 
     Notes
     -----
-    The sigmoid is fitted on logit(p) to Platt's smoothed targets (Platt 1999; Lin, Lin & Weng
-    2007), which keep it finite on separable data.
+    The free sigmoid is fitted on logit(p) to Platt's smoothed targets (Platt 1999; Lin, Lin & Weng
+    2007), which keep it finite on separable data. The shrunk one is the mode of the posterior under
+    independent normal priors, slope around 1 and intercept around 0.
     """
     if kind == "none":
         return Calibrator()
     if kind not in get_args(CalibratorKind):
         raise ValueError(f"kind must be one of {get_args(CalibratorKind)}, found {kind!r}.")
     raw, target, share = _checked(p, y, weight)
+    if kind == "sigmoid" and n_effective is not None:
+        return _fit_shrunk(raw, target, share * n_effective / share.sum(), offset)
     return _FIT[kind](raw, target, share)
 
 
@@ -165,6 +186,28 @@ def _fit_sigmoid(p: Floats, y: Floats, weight: Floats) -> Calibrator:
     if slope < 0:
         slope, intercept = 0.0, float(_logit(np.average(target, weights=weight)))
     return Calibrator("sigmoid", slope=slope, intercept=intercept)
+
+
+def _fit_shrunk(p: Floats, y: Floats, weight: Floats, offset: float) -> Calibrator:
+    from scipy.optimize import minimize
+
+    score = _logit(p) + offset
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        slope, intercept = theta
+        margin = slope * score + intercept
+        pull = np.array([(slope - 1) / PRIOR_SLOPE_SD, intercept / PRIOR_INTERCEPT_SD])
+        residual = weight * (_sigmoid(margin) - y)
+        gradient = np.array([(residual * score).sum(), residual.sum()])
+        gradient += pull / np.array([PRIOR_SLOPE_SD, PRIOR_INTERCEPT_SD])
+        return _cross_entropy(margin, y, weight) + float(pull @ pull) / 2, gradient
+
+    found = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)],
+        options={"ftol": 1e-14, "gtol": 1e-9},
+    )  # fmt: skip
+    slope, intercept = (float(value) for value in found.x)
+    return Calibrator("sigmoid", slope=slope, intercept=slope * offset + intercept)
 
 
 def _newton(x: Floats, target: Floats, weight: Floats) -> tuple[float, float]:

@@ -107,8 +107,9 @@ class FeatureConfig(Section):
     long_period: int = Field(default=50, ge=4)
     include: tuple[str, ...] = ()
     """Feature names (`rsi_14`) or indicator names (`rsi`: all its periods): exactly these, whatever the groups."""
-    exclude: tuple[str, ...] = ()
-    """Feature or indicator names to leave out."""
+    exclude: tuple[str, ...] = ("month_sin", "month_cos", "day_sin", "day_cos")
+    """Feature or indicator names to leave out. By default the calendar ones: below several years of
+    candles a month names one stretch of the market, not a season."""
     scale_features: bool = True
     scaling_method: ScalingMethod = "robust"
     remove_correlated: bool = True

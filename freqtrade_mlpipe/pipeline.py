@@ -229,9 +229,9 @@ def significance(
 ) -> dict[str, float]:
     """What the statistical gates need to know of a training, as metrics.
 
-    Block-bootstrap p-values of "the log-loss is not lower than the baseline's", rows of one date resampled together in
-    blocks of several horizons; moments of the net-of-fee return series of the out-of-sample signals; the variance of the
-    trials' Sharpe ratios.
+    Block-bootstrap p-values of "the log-loss is not lower than the baseline's", rows of one date resampled together
+    in blocks of several horizons; moments of the net-of-fee return series of the out-of-sample signals; the variance
+    of the trials' Sharpe ratios.
     """
     oos = report.oos[report.oos["proba"].notna()]
     dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
@@ -369,7 +369,7 @@ def gather_evidence(
             skew=metrics.get("oos_skewness", nan),
             kurtosis=metrics.get("oos_kurtosis", nan),
         ),
-        n_trials=max(1, int(metrics.get("n_trials", 0))),
+        n_trials=max(1, int(metrics["n_trials"])) if "n_trials" in metrics else None,
         trial_sharpe_variance=metrics.get("trial_sharpe_variance", nan),
         backtest=backtest,
         champion=champion,

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import norm
 
 from freqtrade_mlpipe.calibration import MARGIN, Calibrator, fit_calibrator
 from freqtrade_mlpipe.exceptions import BundleError, TrainingError
@@ -214,3 +216,62 @@ def test_wrong_arguments_are_refused() -> None:
 def test_damaged_file_is_refused(values) -> None:
     with pytest.raises(BundleError):
         Calibrator.from_dict(values)
+
+
+def test_shrunk_sigmoid_is_the_posterior_mode_that_scipy_finds() -> None:
+    rng = np.random.default_rng(5)
+    p = rng.uniform(0.2, 0.8, 400)
+    y = (rng.random(400) < p**2).astype(float)
+    found = fit_calibrator("sigmoid", p, y, n_effective=50.0)
+    x = np.log(p / (1 - p))
+
+    def negative_log_posterior(theta: np.ndarray) -> float:
+        margin = theta[0] * x + theta[1]
+        likelihood = -(50 / 400) * norm_free_log_likelihood(margin, y)
+        return likelihood - norm.logpdf(theta[0], 1, 0.5) - norm.logpdf(theta[1], 0, 0.1)
+
+    oracle = minimize(
+        negative_log_posterior,
+        [1.0, 0.0],
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-12},
+    )
+    assert [found.slope, found.intercept] == pytest.approx(oracle.x, abs=1e-5)
+
+
+def norm_free_log_likelihood(margin: np.ndarray, y: np.ndarray) -> float:
+    return float((y * margin - np.logaddexp(0, margin)).sum())
+
+
+def test_shrunk_sigmoid_is_free_with_much_evidence_and_the_identity_with_none() -> None:
+    rng = np.random.default_rng(6)
+    p = rng.uniform(0.1, 0.9, 20_000)
+    y = (rng.random(20_000) < p**2).astype(float)
+    free = fit_calibrator("sigmoid", p, y)
+    much = fit_calibrator("sigmoid", p, y, n_effective=1e7)
+    none = fit_calibrator("sigmoid", p, y, n_effective=1e-6)
+    assert much.apply(p) == pytest.approx(free.apply(p), abs=2e-3)
+    assert none.apply(p) == pytest.approx(p, abs=1e-6)
+
+
+def test_shrunk_sigmoid_undoes_class_weights() -> None:
+    rng = np.random.default_rng(7)
+    p = rng.uniform(0.05, 0.4, 30_000)
+    y = (rng.random(30_000) < p).astype(float)
+    weight = np.log(4.0)
+    distorted = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + weight)))
+    found = fit_calibrator("sigmoid", distorted, y, n_effective=30.0, offset=-weight)
+    assert np.abs(found.apply(distorted) - p).mean() < 0.01
+    assert (
+        np.abs(
+            fit_calibrator("sigmoid", distorted, y, n_effective=30.0).apply(distorted) - p
+        ).mean()
+        > 0.05
+    )
+
+
+def test_shrunk_sigmoid_never_turns_scores_round() -> None:
+    rng = np.random.default_rng(8)
+    p = rng.uniform(0.1, 0.9, 5_000)
+    y = (rng.random(5_000) < 1 - p).astype(float)
+    assert fit_calibrator("sigmoid", p, y, n_effective=5_000.0).slope == pytest.approx(0.0)

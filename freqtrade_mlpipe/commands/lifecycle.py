@@ -140,8 +140,8 @@ def validate_version(
     manifest = bundle.manifest
     if manifest.final_window_start is None:
         raise RegistryError(
-            f"Version {version.version} of {version.name} was registered without a final window, so there is nothing to "
-            "backtest it on. Train it with `freqtrade-mlpipe train`, or validate it in Python."
+            f"Version {version.version} of {version.name} was registered without a final window, so there is nothing "
+            "to backtest it on. Train it with `freqtrade-mlpipe train`, or validate it in Python."
         )
     window_start = pd.Timestamp(manifest.final_window_start)
     pairs = list(manifest.pairs)

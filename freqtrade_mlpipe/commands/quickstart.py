@@ -63,8 +63,8 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
         _show_backtest(context, outcome.final_window_start)
         if market is not None:
             console.print(
-                "These figures come from a synthetic market in which the signal was planted. They show that the machinery "
-                "finds what is there; they say nothing about real markets.",
+                "These figures come from a synthetic market in which the signal was planted. They show that the "
+                "machinery finds what is there; they say nothing about real markets.",
             )
     else:
         _step(4, "Not promoted: the gates refused it, so production stays as it was")

@@ -38,7 +38,7 @@ def select_columns(config: FeatureConfig) -> tuple[FeatureColumn, ...]:
 
     `include` and `exclude` take column names (`rsi_14`) or row names (`rsi`: all its columns). A
     non-empty `include` selects exactly what it names, whatever the group switches say; `exclude` is
-    taken away last.
+    taken away last, except what `include` names.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def select_columns(config: FeatureConfig) -> tuple[FeatureColumn, ...]:
             if name not in known:
                 raise ConfigError(_unknown_name(option, name, known))
     wanted = set(config.include)
-    dropped = set(config.exclude)
+    dropped = set(config.exclude) - wanted
     groups = _enabled_groups(config)
     selected = tuple(
         column

@@ -107,7 +107,7 @@ class MLPipeMixin(IStrategy):
         if needed > self.startup_candle_count:
             self._warn_once(
                 f"{served.resolved.name} version {served.resolved.version} needs {needed} startup candles, the "
-                f"strategy has {self.startup_candle_count}: copy the model's `features` into the mlpipe block of config.json."
+                f"strategy has {self.startup_candle_count}: copy the model's `features` into the mlpipe block."
             )
         logger.info(
             "Serving %s version %s, trained on candles before %s.",

@@ -79,6 +79,7 @@ class PreparedSlice:
     returns_calibrate: Floats | None
     round_trip_cost: float
     horizon_candles: int
+    class_offset: float
 
     def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
         """Fit the bare model, without calibration."""
@@ -94,7 +95,12 @@ class PreparedSlice:
         model = self.fit_model(params)
         raw = model.predict_proba(self.X_calibrate)
         calibrator = fit_calibrator(
-            config.calibration, raw, self.y_calibrate, self.weight_calibrate
+            config.calibration,
+            raw,
+            self.y_calibrate,
+            self.weight_calibrate,
+            n_effective=len(raw) / self.horizon_candles,
+            offset=self.class_offset,
         )
         thresholds = choose_thresholds(
             calibrator.apply(raw),
@@ -138,6 +144,7 @@ def prepare_slice(
     if columns is None and recipe.model.feature_selection:
         used = _selected(preprocessor, fit_data, recipe.model)
         preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
+    odds = _class_weights(data.y[fit], recipe.model)
     return PreparedSlice(
         recipe=recipe,
         preprocessor=preprocessor,
@@ -148,6 +155,7 @@ def prepare_slice(
         returns_calibrate=data.returns_of(calibrate),
         round_trip_cost=data.round_trip_cost,
         horizon_candles=data.horizon_candles,
+        class_offset=-float(np.log(odds[1] / odds[0])),
     )
 
 

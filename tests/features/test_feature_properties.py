@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from freqtrade_mlpipe.config import FeatureConfig
@@ -70,6 +70,8 @@ def assert_forgets(df: pd.DataFrame, starts: list[int], n_rows: int = 40) -> Non
 @BRIEF
 @given(df=markets(2 * STARTUP + 400), start=st.integers(STARTUP, STARTUP + 300))
 def test_features_of_a_window_equal_those_of_the_long_history(df: pd.DataFrame, start: int) -> None:
+    # An exponential average forgets by factors: not as fast as a market that falls ten-thousandfold.
+    assume(df["close"].max() < 1000 * df["close"].min())
     assert_forgets(df, [start])
 
 
