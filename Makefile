@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Bytecode caching off makes every import several times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-fast check format lint types contracts clean
+.PHONY: quickstart test test-fast test-oldest check format lint types contracts clean
 
 quickstart: $(VENV)/.installed  ## set up and run the main job; ARGS="--signal 0" passes options
 	$(BIN)/freqtrade-mlpipe quickstart $(ARGS)
@@ -15,6 +15,9 @@ test: $(VENV)/.installed-dev  ## set up and pass all tests; ARGS="-k features" p
 
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
+test-oldest: $(VENV)-oldest/.installed  ## the oldest versions that pyproject.toml allows
+	$(VENV)-oldest/bin/python -m pytest -m "not slow" $(ARGS)
 
 check: lint types contracts test  ## everything a change must pass
 
@@ -42,5 +45,12 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
+$(VENV)-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest/bin/python --resolution lowest-direct -e . \
+		"joblib>=1.4,<1.6" "pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.120"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
+	rm -rf $(VENV) $(VENV)-oldest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
