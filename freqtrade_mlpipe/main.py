@@ -6,13 +6,13 @@ Exit codes: 0 done; 2 the user can mend it, the message says how; 3 a gate refus
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from freqtrade_mlpipe import __version__
+from freqtrade_mlpipe.commands import stdout
 from freqtrade_mlpipe.commands.table import COMMANDS, Command
 from freqtrade_mlpipe.exceptions import MLPipeError
 
@@ -38,14 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: what was registered before stays as it was.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MLPipeError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort of the console
         return _fail(error)
+    finally:
+        stdout.flush()
 
 
 def _fail(error: Exception) -> int:

@@ -10,12 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from freqtrade_mlpipe.commands import stdout
+
 if TYPE_CHECKING:
     from freqtrade_mlpipe.pipeline import Progress as ProgressCallback
     from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelVersion
 
-console = Console()
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: rich would end the command here, with another exit code than its own."""
+        self.quiet = True
+        stdout.discard()
+
+
+console = _Console()
 progress_console = Console(stderr=True)
 
 HEADLINE_METRICS = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from freqtrade_mlpipe.commands import stdout
 from freqtrade_mlpipe.commands.context import Context, load_context, load_strategy
 from freqtrade_mlpipe.commands.display import (
     console,
@@ -49,7 +48,7 @@ def start_validate(arguments: dict[str, Any]) -> int:
     version = wanted_version(context, arguments.get("model_version"))
     report, _ = validate_version(context, version)
     if arguments.get("print_json"):
-        sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
+        stdout.write_json(report.to_dict())
     else:
         print_gates(report, version)
     if not report.passed:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from freqtrade_mlpipe.commands import stdout
 from freqtrade_mlpipe.commands.context import load_context
 from freqtrade_mlpipe.commands.display import console, number, print_gates, print_mapping
 from freqtrade_mlpipe.commands.lifecycle import wanted_version
@@ -24,7 +23,8 @@ def start_list_models(arguments: dict[str, Any]) -> int:
     names = [arguments["all_models"]] if arguments.get("all_models") else registry.get_model_names()
     versions = [version for name in names for version in registry.get_all_versions(name)]
     if arguments.get("print_json"):
-        return _json([_plain(version) for version in versions])
+        stdout.write_json([_plain(version) for version in versions])
+        return 0
     if not versions:
         console.print("No models yet. Train one with `freqtrade-mlpipe train`.")
         return 0
@@ -52,7 +52,8 @@ def start_show_model(arguments: dict[str, Any]) -> int:
     version = wanted_version(context, arguments.get("model_version"))
     manifest = registry.load_bundle(version.name, version.version).manifest
     if arguments.get("print_json"):
-        return _json({**_plain(version), "manifest": manifest.model_dump(mode="json")})
+        stdout.write_json({**_plain(version), "manifest": manifest.model_dump(mode="json")})
+        return 0
     print_mapping(
         f"{version.name} version {version.version}",
         {
@@ -83,7 +84,8 @@ def start_history(arguments: dict[str, Any]) -> int:
     context = load_context(arguments)
     entries = context.registry().get_model_history(context.mlpipe.model_name)
     if arguments.get("print_json"):
-        return _json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
+        stdout.write_json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
+        return 0
     table = Table(
         title=f"{context.mlpipe.model_name}: promotions and rollbacks", title_justify="left"
     )
@@ -111,8 +113,3 @@ def _plain(version: ModelVersion) -> dict[str, Any]:
         "notes": version.notes,
         "report": version.report.to_dict() if version.report else None,
     }
-
-
-def _json(value: Any) -> int:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    return 0

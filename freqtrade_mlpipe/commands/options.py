@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, ArgumentTypeError
 from copy import deepcopy
 from typing import Any
@@ -19,11 +20,14 @@ def metric_minimum(text: str) -> tuple[str, float]:
     >>> metric_minimum("f1=0.6")
     ('f1', 0.6)
     """
-    name, _, value = text.partition("=")
+    name, _, value = (part.strip() for part in text.partition("="))
     try:
-        return name.strip(), float(value)
+        minimum = float(value)
     except ValueError:
-        raise ArgumentTypeError(f"expected NAME=NUMBER such as f1=0.6, found '{text}'") from None
+        minimum = math.nan
+    if not name or not math.isfinite(minimum):
+        raise ArgumentTypeError(f"expected NAME=NUMBER such as f1=0.6, found '{text}'")
+    return name, minimum
 
 
 def _fraction(text: str) -> float:

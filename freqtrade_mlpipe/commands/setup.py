@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from freqtrade_mlpipe.commands.display import console
 
 TEMPLATES = {
     "strategies/MLStrategy.py": "MLStrategy.py",
@@ -19,7 +19,6 @@ TEMPLATES = {
 def start_init(arguments: dict[str, Any]) -> int:
     """Write what is missing; what exists stays as it is."""
     user_data = Path(arguments.get("user_data_dir") or "user_data")
-    console = Console()
     for path, written in write_user_directory(user_data).items():
         console.print(f"{'wrote' if written else 'kept '} {path}", highlight=False, soft_wrap=True)
     console.print(

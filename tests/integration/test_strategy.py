@@ -283,7 +283,7 @@ class TestCorruptBundle:
     def test_bundle_that_is_corrupt_everywhere_is_refused(self, production):
         flip_a_byte(self.cached(production))
         flip_a_byte(self.stored(production))
-        with pytest.raises(StrategyError, match="model.txt differs from the manifest"):
+        with pytest.raises(StrategyError, match=r"model\.txt differs from the manifest"):
             started(production)
 
     def test_corruption_in_the_store_does_not_matter_to_a_sound_copy(
