@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -61,8 +62,8 @@ def start_show_model(arguments: dict[str, Any]) -> int:
             "created (UTC)": f"{version.created_at:%Y-%m-%d %H:%M}",
             "pairs": ", ".join(manifest.pairs),
             "timeframe": manifest.timeframe,
-            "trained on": f"{manifest.train_start:%Y-%m-%d} to {manifest.train_end:%Y-%m-%d}",
-            "final window from": f"{manifest.final_window_start:%Y-%m-%d %H:%M}",
+            "trained on (UTC)": f"{_moment(manifest.train_start)} to {_moment(manifest.train_end)}",
+            "final window from (UTC)": _moment(manifest.final_window_start),
             "walk-forward members": len(manifest.members) - 1,
             "features": len(manifest.features),
             "data hash": manifest.data_hash,
@@ -98,6 +99,10 @@ def start_history(arguments: dict[str, Any]) -> int:
         )  # fmt: skip
     console.print(table)
     return 0
+
+
+def _moment(time: datetime | None) -> str:
+    return "unknown" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
 def _plain(version: ModelVersion) -> dict[str, Any]:
