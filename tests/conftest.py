@@ -141,7 +141,9 @@ def untrained_once(
     market: dict[str, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
 ) -> Workspace:
     with _logging_restored():
-        return make_workspace(tmp_path_factory.mktemp("untrained") / "user_data", market)
+        workspace = make_workspace(tmp_path_factory.mktemp("untrained") / "user_data", market)
+        assert workspace.registry().get_model_names() == []
+    return workspace
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +176,7 @@ def two_versions_once(
 
 @pytest.fixture
 def untrained(untrained_once: Workspace, tmp_path: Path) -> Workspace:
-    """A user directory with candles and no model."""
+    """A user directory with candles and an empty registry: MLflow takes seconds to make one."""
     return untrained_once.copy_to(tmp_path / "user_data")
 
 

@@ -56,7 +56,7 @@ COMMANDS = (
         "Put a validated version into production.",
         "freqtrade_mlpipe.commands.lifecycle:start_promote",
         (*COMMON, *MODEL, "model_version", "notes", "force_reason"),
-        epilog="Exit code 3: the version has no passed, unexpired validation report.",
+        epilog="Exit code 3: the gates refused the version; 2: it was not validated, or too long ago.",
     ),
     Command(
         "rollback",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES
-from freqtrade.exceptions import OperationalException
+from freqtrade.exceptions import OperationalException, StrategyError
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
@@ -134,15 +134,19 @@ class MLPipeMixin(IStrategy):
         ------
         DataError
             When the candles are unusable or fewer than the warm-up.
+        StrategyError
+            When `mlpipe_features` fails, or does not give one row of numbers a candle.
         """
         engineer = engineer or self._mlpipe_engineer
         features = engineer.transform(dataframe)
-        own = self.mlpipe_features(dataframe.copy(), metadata)
-        columns = [name for name in own.columns if str(name).startswith(USER_FEATURE_PREFIX)]
-        if not columns:
+        try:
+            extra = _own_columns(self.mlpipe_features(dataframe.copy(), metadata), len(dataframe))
+        except Exception as error:
+            raise StrategyError(
+                f"{metadata['pair']}: mlpipe_features of {type(self).__name__} failed: {type(error).__name__}: {error}"
+            ) from error
+        if extra.empty:
             return features
-        extra = own[columns].astype("float32")
-        extra = extra.where(extra.abs() != float("inf"))
         return pd.concat([features, extra.set_axis(features.index)], axis=1)
 
     def populate_indicators(
@@ -212,3 +216,14 @@ class MLPipeMixin(IStrategy):
         if message not in self._mlpipe_warned:
             self._mlpipe_warned.add(message)
             logger.warning(message)
+
+
+def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:
+    """The user's features as float32, infinities as NaN."""
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"it must return the dataframe, found {type(frame).__name__}")
+    if len(frame) != n_candles:
+        raise ValueError(f"it must keep every row, found {len(frame)} rows for {n_candles} candles")
+    columns = [name for name in frame.columns if str(name).startswith(USER_FEATURE_PREFIX)]
+    own = frame[columns].astype("float32")
+    return own.where(own.abs() != float("inf"))

@@ -18,11 +18,11 @@ from tests.conftest import MODEL_NAME
 
 CONSOLE = [sys.executable, "-m", "freqtrade_mlpipe.main"]
 MAX_HELP_SECONDS = 0.5
-# As a user has it: buffered output, cached bytecode.
+# As a user has it: buffered output, cached bytecode, freqtrade in charge of logging.
 ENVIRONMENT = {
     key: value
     for key, value in os.environ.items()
-    if key not in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+    if key not in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTEST_VERSION")
 }
 
 

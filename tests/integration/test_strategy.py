@@ -187,6 +187,24 @@ class TestOwnFeatures:
         assert out["mlpipe_do_predict"].iloc[-1] == 0
         assert out["mlpipe_do_predict"].iloc[-2] == 1
 
+    @pytest.mark.parametrize(
+        "returned, said",
+        [
+            ("None", "must return the dataframe, found NoneType"),
+            ("dataframe.dropna().iloc[5:]", "must keep every row"),
+            ('dataframe.assign(**{"%-range": "wide"})', "could not convert"),
+        ],
+    )
+    def test_method_that_returns_no_features_is_told_what_to_return(
+        self, production, returned, said
+    ):
+        production.edit_strategy(
+            "        return dataframe\n\n    def populate_entry",
+            f"        return {returned}\n\n    def populate_entry",
+        )
+        with pytest.raises(StrategyError, match=f"mlpipe_features of MLStrategy failed.*{said}"):
+            started(production)
+
     def test_method_cannot_change_the_candles_of_the_strategy(self, production, market):
         production.edit_strategy(
             "        return dataframe\n\n    def populate_entry",
@@ -324,7 +342,7 @@ class TestBotSurvives:
     def test_same_error_stops_a_backtest(self, production, market):
         strategy = started(production)
         self.break_features(strategy)
-        with pytest.raises(KeyError, match="no such column"):
+        with pytest.raises(StrategyError, match=r"mlpipe_features.*no such column"):
             predicted(strategy, market[PAIR])
 
     def test_bad_candles_do_not_raise_in_a_bot(self, production, market):
