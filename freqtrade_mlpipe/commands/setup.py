@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from freqtrade_mlpipe.commands.display import console
+from freqtrade_mlpipe.exceptions import ConfigError
 
 TEMPLATES = {
     "strategies/MLStrategy.py": "MLStrategy.py",
@@ -33,7 +34,20 @@ def start_init(arguments: dict[str, Any]) -> int:
 
 
 def write_user_directory(user_data: Path) -> dict[Path, bool]:
-    """Make a freqtrade user directory with our strategy; returns each file and whether it was written."""
+    """Make a freqtrade user directory with our strategy; returns each file and whether it was written.
+
+    Raises
+    ------
+    ConfigError
+        When the directory cannot be made or written to.
+    """
+    try:
+        return _write_missing(user_data)
+    except OSError as error:
+        raise ConfigError(f"Cannot write a user directory at {user_data}: {error}.") from error
+
+
+def _write_missing(user_data: Path) -> dict[Path, bool]:
     from freqtrade.configuration.directory_operations import create_userdata_dir
 
     create_userdata_dir(str(user_data), create_dir=True)
