@@ -140,6 +140,16 @@ class TestEveryModel:
         assert set(trial.params) == set(spec.space) - {"min_leaf_fraction"}
         assert set(params) == {*spec.defaults, *spec.space}
 
+    def test_the_final_fit_takes_what_the_search_saved_on(self, name):
+        import optuna
+
+        spec = MODELS[name]
+        tried = spec.suggest(optuna.create_study().ask())
+        full = spec.after_search(tried)
+        assert full["n_estimators"] == spec.defaults["n_estimators"] >= tried["n_estimators"]
+        assert {key: full[key] for key in spec.space} == {key: tried[key] for key in spec.space}
+        assert spec.after_search(tried, {"n_estimators": 7})["n_estimators"] == 7
+
     def test_unknown_parameter_names_the_nearest(self, name):
         with pytest.raises(ConfigError, match="Did you mean 'n_estimators'"):
             MODELS[name].check_parameters({"n_estimator": 5})

@@ -224,13 +224,13 @@ SPEC = ModelSpec(
         "n_estimators": 100,
         "max_depth": 7,
         "max_features": 0.2,
-        "max_samples": 0.4,
+        "max_samples": 0.2,
         "min_leaf_fraction": 0.005,
     },
     space={
         "max_depth": SearchRange(3, 10, integer=True),
-        "max_features": SearchRange(0.1, 0.6),
-        "max_samples": SearchRange(0.1, 0.6),
+        "max_features": SearchRange(0.05, 0.5),
+        "max_samples": SearchRange(0.05, 0.4),
         "min_leaf_fraction": SearchRange(0.001, 0.03, log=True),
     },
     other_parameters=frozenset(
@@ -245,4 +245,5 @@ SPEC = ModelSpec(
     ),
     train=_train,
     load_native=_load,
+    while_searching={"n_estimators": 40},
 )

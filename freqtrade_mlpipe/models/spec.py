@@ -98,8 +98,10 @@ class ModelSpec:
         Further names that `ModelConfig.parameters` may set.
     train
         `(params, data, seed, early_stopping_rounds) -> FittedModel`.
-    load
-        `(data, n_features) -> FittedModel`; see `load_checked`.
+    load_native
+        `(data) -> FittedModel`, without the checks of `load`.
+    while_searching
+        Cheaper settings that rank parameters as well; the final fit takes the defaults again.
     """
 
     name: str
@@ -110,6 +112,7 @@ class ModelSpec:
     other_parameters: frozenset[str]
     train: Callable[[Mapping[str, Any], FitData, int, int], FittedModel]
     load_native: Callable[[bytes], FittedModel]
+    while_searching: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
     def check_parameters(self, fixed: Mapping[str, Any]) -> None:
         """Refuse parameter names the estimator does not have.
@@ -134,7 +137,14 @@ class ModelSpec:
         """Parameters of an Optuna trial: the defaults, then what is searched, then what is fixed."""
         fixed = fixed or {}
         drawn = {n: r.suggest(trial, n) for n, r in self.space.items() if n not in fixed}
-        return {**self.defaults, **drawn, **fixed}
+        return {**self.defaults, **self.while_searching, **drawn, **fixed}
+
+    def after_search(
+        self, params: Mapping[str, Any], fixed: Mapping[str, Any] | None = None
+    ) -> Parameters:
+        """Parameters of the final fit, from those of the best trial."""
+        full = {name: self.defaults[name] for name in self.while_searching}
+        return {**params, **full, **(fixed or {})}
 
     def fit(
         self,

@@ -41,6 +41,7 @@ class Recipe:
         settings = [
             self.model.model_dump(mode="json", exclude=budget),
             self.features.model_dump(mode="json"),
+            repr(MODELS[self.model.model_type].space),
             data_hash,
         ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -257,7 +257,8 @@ def _result(study: Any, spec: ModelSpec, recipe: Recipe) -> TuningResult:
         )
     sign = -1 if recipe.model.optimization_metric in MAXIMISED else 1
     best = min(complete, key=lambda trial: (sign * trial.value, trial.number))
-    return TuningResult(best.params, best.value, trials)
+    params = spec.after_search(best.params, recipe.model.parameters)
+    return TuningResult(params, best.value, trials)
 
 
 def _trial(found: Any) -> Trial:
