@@ -45,7 +45,7 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
     Raises
     ------
     ConfigError
-        For a missing configuration file or an invalid `mlpipe` block.
+        For a missing configuration file or data directory, or an invalid `mlpipe` block.
     """
     from freqtrade.configuration import setup_utils_configuration
     from freqtrade.enums import RunMode
@@ -54,6 +54,7 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
     from freqtrade_mlpipe.replay import register
 
     register()
+    _require_datadir(arguments.get("datadir"))
     setup_logging_pre()
     # It doubts every exchange that is not freqtrade's own, at each reading; a level would be reset by freqtrade.
     logging.getLogger("freqtrade.exchange.check_exchange").addFilter(_not_about_replay)
@@ -94,6 +95,14 @@ def load_strategy(context: Context) -> MLPipeMixin:
             f"`class {name}(MLPipeMixin, IStrategy)`. `freqtrade-mlpipe init` writes an example."
         )
     return strategy
+
+
+def _require_datadir(datadir: str | None) -> None:
+    """freqtrade would make it, and find no candles in it."""
+    if datadir and not Path(datadir).is_dir():
+        raise ConfigError(
+            f"No data directory {datadir}: run `freqtrade download-data` or name another."
+        )
 
 
 def _config_files(arguments: dict[str, Any]) -> list[str]:

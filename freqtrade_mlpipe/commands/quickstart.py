@@ -13,6 +13,7 @@ from freqtrade_mlpipe.commands.lifecycle import train_version, validate_version
 from freqtrade_mlpipe.commands.report import write_report
 from freqtrade_mlpipe.commands.setup import template_text, write_user_directory
 from freqtrade_mlpipe.exceptions import ConfigError, GateRefusedError
+from freqtrade_mlpipe.integration.data import check_timeframe
 from freqtrade_mlpipe.synthetic import Market, generate_market
 
 if TYPE_CHECKING:
@@ -28,19 +29,16 @@ N_STEPS = 5
 def start_quickstart(arguments: dict[str, Any]) -> int:
     """Candles, training, gates, promotion, freqtrade's backtest, report. Exit code 3 when the gates refuse."""
     user_data = _folder(arguments.get("user_data_dir"))
-    market = None
-    if not arguments.get("datadir"):
-        market = Market(
-            timeframe=_pandas_offset(arguments.get("timeframe") or "1h"),
-            signal=arguments["quick_signal"],
-            seed=arguments["quick_seed"],
-        )
+    timeframe = arguments.get("timeframe") or "1h"
+    check_timeframe(timeframe)
+    market = None if arguments.get("datadir") else _market(timeframe, arguments)
+    config = _configuration(timeframe, arguments, market)
     _step(1, _describe(market, arguments))
     write_user_directory(user_data)
-    _write_configuration(user_data, arguments, market)
+    _write_configuration(user_data, config, market)
     context = load_context(
         {"user_data_dir": str(user_data), "config": [str(user_data / "config.json")],
-         "verbosity": arguments.get("verbosity")},
+         "datadir": arguments.get("datadir"), "verbosity": arguments.get("verbosity")},
         backtest=True,
     )  # fmt: skip
     if market is not None:
@@ -72,7 +70,7 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
     page = write_report(
         context, version, outcome, report, backtest, note=_describe(market, arguments)
     )
-    _where_things_are(user_data, page, outcome.final_window_start, promoted=report.passed)
+    _where_things_are(context, page, outcome.final_window_start, promoted=report.passed)
     return 0 if report.passed else GateRefusedError.exit_code
 
 
@@ -88,10 +86,18 @@ def _folder(given: str | None) -> Path:
     return next(Path(name).absolute() for name in names if not Path(name).exists())
 
 
-def _pandas_offset(timeframe: str) -> str:
+def _market(timeframe: str, arguments: dict[str, Any]) -> Market:
     from freqtrade.exchange import timeframe_to_minutes
 
-    return f"{timeframe_to_minutes(timeframe)}min"
+    if arguments.get("pairs") or arguments.get("timerange"):
+        raise ConfigError(
+            "--pairs and --timerange choose among recorded candles: pass --datadir too."
+        )
+    return Market(
+        timeframe=f"{timeframe_to_minutes(timeframe)}min",
+        signal=arguments["quick_signal"],
+        seed=arguments["quick_seed"],
+    )
 
 
 def _describe(market: Market | None, arguments: dict[str, Any]) -> str:
@@ -103,20 +109,24 @@ def _describe(market: Market | None, arguments: dict[str, Any]) -> str:
     )
 
 
-def _write_configuration(user_data: Path, arguments: dict[str, Any], market: Market | None) -> None:
-    config = json.loads(template_text("config.json"))
-    config["timeframe"] = arguments.get("timeframe") or "1h"
+def _configuration(
+    timeframe: str, arguments: dict[str, Any], market: Market | None
+) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(template_text("config.json"))
+    config["timeframe"] = timeframe
     if market is None:
         datadir = Path(arguments["datadir"]).absolute()
-        pairs = arguments.get("pairs") or _pairs_in(datadir, config["timeframe"])
-        config["datadir"] = str(datadir)
+        pairs = arguments.get("pairs") or _pairs_in(datadir, timeframe)
         config["timerange"] = arguments.get("timerange")
     else:
         pairs = list(market.pairs)
     config["exchange"] = {"name": "replay", "pair_whitelist": pairs, "pair_blacklist": []}
     config["mlpipe"]["model_name"] = MODEL_NAME
     config["mlpipe"]["model"]["n_trials"] = N_TRIALS
-    config = {key: value for key, value in config.items() if value is not None}
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def _write_configuration(user_data: Path, config: dict[str, Any], market: Market | None) -> None:
     (user_data / "config.json").write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
     (user_data / MARKER).write_text(
         json.dumps({"signal": market.signal, "seed": market.seed} if market else {}) + "\n",
@@ -162,11 +172,13 @@ def _step(number: int, text: str) -> None:
     console.print(f"\n[bold]Step {number}/{N_STEPS}[/] {text}", highlight=False)
 
 
-def _where_things_are(user_data: Path, page: Path, start: pd.Timestamp, *, promoted: bool) -> None:
+def _where_things_are(context: Context, page: Path, start: pd.Timestamp, *, promoted: bool) -> None:
+    user_data, datadir = context.user_data, context.freqtrade["datadir"]
     window = f"{int(start.timestamp())}-"
     lines = [
         "",
         f"User directory   {user_data}",
+        f"Candles          {datadir}",
         f"Report page      {page}",
         f"Registry         {user_data / 'mlpipe' / 'mlflow.db'}",
         "",
@@ -176,7 +188,7 @@ def _where_things_are(user_data: Path, page: Path, start: pd.Timestamp, *, promo
     ]
     if promoted:
         lines += [
-            f"  freqtrade-mlpipe freqtrade backtesting --userdir {user_data} --timerange {window}",
+            f"  freqtrade-mlpipe freqtrade backtesting --userdir {user_data} --datadir {datadir} --timerange {window}",
             f"  freqtrade-mlpipe history --userdir {user_data}",
         ]
     else:

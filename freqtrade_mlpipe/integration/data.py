@@ -52,7 +52,7 @@ class CandleSource:
             raise ConfigError(
                 "No timeframe: set it in the strategy, in config.json, or with --timeframe 1h."
             )
-        _check_timeframe(str(timeframe))
+        check_timeframe(str(timeframe))
         datadir = Path(config["datadir"])
         if not datadir.is_dir():
             raise ConfigError(
@@ -157,7 +157,14 @@ def _load_pair(
     return candles
 
 
-def _check_timeframe(timeframe: str) -> None:
+def check_timeframe(timeframe: str) -> None:
+    """Refuse what freqtrade does not know as a timeframe.
+
+    Raises
+    ------
+    ConfigError
+        It names the timeframe.
+    """
     try:
         seconds = timeframe_to_seconds(timeframe)
     except (ccxt.BaseError, ValueError):

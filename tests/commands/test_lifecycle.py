@@ -179,8 +179,10 @@ class TestTrain:
         message = refused(untrained, "train", "--timeframe", "4h")
         assert "no 4h candles" in message
 
-    def test_missing_data_directory_is_named(self, untrained, refused):
-        assert "nowhere" in refused(untrained, "train", "--datadir", "/nowhere/at/all")
+    def test_missing_data_directory_is_named_and_not_made(self, untrained, refused, tmp_path):
+        missing = tmp_path / "nowhere" / "at" / "all"
+        assert str(missing) in refused(untrained, "train", "--datadir", str(missing))
+        assert not missing.parent.exists()
 
     def test_too_few_candles_say_how_many_are_needed(self, untrained, refused, market):
         untrained.store({pair: frame.head(100) for pair, frame in market.items()})
