@@ -117,9 +117,10 @@ class Calibrator:
             ) from error
 
 
-PRIOR_SLOPE_SD, PRIOR_INTERCEPT_SD = 0.5, 0.1
-"""How far a sigmoid may leave the identity without evidence, on the logit scale. The base rate of a month or two of
-overlapping labels is mostly that month's luck: an intercept fitted to it freely makes the next month worse."""
+PRIOR_LOG_SLOPE_SD, PRIOR_INTERCEPT_SD = 1.0, 0.1
+"""How far a sigmoid may leave the identity without evidence. Over- or underconfidence by a factor of e is ordinary
+(forests need more). The base rate of a month or two of overlapping labels is mostly that month's luck: an intercept
+fitted to it freely makes the next month worse."""
 
 
 def fit_calibrator(
@@ -165,7 +166,7 @@ def fit_calibrator(
     -----
     The free sigmoid is fitted on logit(p) to Platt's smoothed targets (Platt 1999; Lin, Lin & Weng
     2007), which keep it finite on separable data. The shrunk one is the mode of the posterior under
-    independent normal priors, slope around 1 and intercept around 0.
+    independent normal priors on the logarithm of the slope and on the intercept, both around 0.
     """
     if kind == "none":
         return Calibrator()
@@ -193,20 +194,22 @@ def _fit_shrunk(p: Floats, y: Floats, weight: Floats, offset: float) -> Calibrat
 
     score = _logit(p) + offset
 
+    spread = np.array([PRIOR_LOG_SLOPE_SD, PRIOR_INTERCEPT_SD])
+
     def loss(theta: Floats) -> tuple[float, Floats]:
-        slope, intercept = theta
-        margin = slope * score + intercept
-        pull = np.array([(slope - 1) / PRIOR_SLOPE_SD, intercept / PRIOR_INTERCEPT_SD])
+        slope = np.exp(theta[0])
+        margin = slope * score + theta[1]
+        pull = theta / spread
         residual = weight * (_sigmoid(margin) - y)
-        gradient = np.array([(residual * score).sum(), residual.sum()])
-        gradient += pull / np.array([PRIOR_SLOPE_SD, PRIOR_INTERCEPT_SD])
-        return _cross_entropy(margin, y, weight) + float(pull @ pull) / 2, gradient
+        gradient = np.array([slope * (residual * score).sum(), residual.sum()])
+        value = _cross_entropy(margin, y, weight) + float(pull @ pull) / 2
+        return value, gradient + pull / spread
 
     found = minimize(
-        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)],
+        loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-12.0, 12.0), (None, None)],
         options={"ftol": 1e-14, "gtol": 1e-9},
     )  # fmt: skip
-    slope, intercept = (float(value) for value in found.x)
+    slope, intercept = float(np.exp(found.x[0])), float(found.x[1])
     return Calibrator("sigmoid", slope=slope, intercept=slope * offset + intercept)
 
 

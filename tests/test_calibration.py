@@ -226,9 +226,9 @@ def test_shrunk_sigmoid_is_the_posterior_mode_that_scipy_finds() -> None:
     x = np.log(p / (1 - p))
 
     def negative_log_posterior(theta: np.ndarray) -> float:
-        margin = theta[0] * x + theta[1]
+        margin = np.exp(theta[0]) * x + theta[1]
         likelihood = -(50 / 400) * norm_free_log_likelihood(margin, y)
-        return likelihood - norm.logpdf(theta[0], 1, 0.5) - norm.logpdf(theta[1], 0, 0.1)
+        return likelihood - norm.logpdf(theta[0], 0, 1) - norm.logpdf(theta[1], 0, 0.1)
 
     oracle = minimize(
         negative_log_posterior,
@@ -236,7 +236,7 @@ def test_shrunk_sigmoid_is_the_posterior_mode_that_scipy_finds() -> None:
         method="Nelder-Mead",
         options={"xatol": 1e-9, "fatol": 1e-12},
     )
-    assert [found.slope, found.intercept] == pytest.approx(oracle.x, abs=1e-5)
+    assert [np.log(found.slope), found.intercept] == pytest.approx(oracle.x, abs=1e-5)
 
 
 def norm_free_log_likelihood(margin: np.ndarray, y: np.ndarray) -> float:
@@ -274,4 +274,4 @@ def test_shrunk_sigmoid_never_turns_scores_round() -> None:
     rng = np.random.default_rng(8)
     p = rng.uniform(0.1, 0.9, 5_000)
     y = (rng.random(5_000) < 1 - p).astype(float)
-    assert fit_calibrator("sigmoid", p, y, n_effective=5_000.0).slope == pytest.approx(0.0)
+    assert 0 < fit_calibrator("sigmoid", p, y, n_effective=5_000.0).slope < 0.05

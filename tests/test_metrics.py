@@ -596,21 +596,45 @@ def planted(n: int, seed: int, cut: float = 0.7) -> tuple[Floats, Floats]:
     return p, np.where(p > cut, 0.01, -0.01) + rng.normal(0, 0.02, n)
 
 
+def sloped(n: int, seed: int, drift: float = 0.0) -> tuple[Floats, Floats]:
+    """Returns that rise with logit(p), less a cost of 0.2 %."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 0.5, n)
+    return 1 / (1 + np.exp(-z)), 0.02 * z + rng.normal(0, 0.02, n) + drift - 0.002
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_threshold_finds_the_planted_cut(seed: int) -> None:
-    choice = choose_threshold(*planted(5000, seed), round_trip_cost=0.002)
+def test_threshold_is_the_best_cut_of_the_line_through_the_returns(seed: int) -> None:
+    p, net = sloped(3000, seed)
+    choice = choose_threshold(p, net, round_trip_cost=0.002, horizon_candles=4)
+    z = np.log(p / (1 - p))
+    gain = np.polyval(np.polyfit(z, net, 1), z) - net.mean() - 0.002
+    merits = {
+        cut: gain[p >= cut].mean() * np.sqrt((p >= cut).sum() / 4) for cut in np.sort(p)[1500:-30]
+    }
+    best = max(merits, key=merits.__getitem__)
     assert choice.profitable
-    assert choice.enter == pytest.approx(0.7, abs=0.05)
-    assert choice.expected_profit == pytest.approx(0.01, abs=0.003)
-    assert choice.exit < choice.enter
+    assert choice.n_selected == (p >= best).sum()
+    assert choice.exit < np.median(p) < choice.enter
 
 
-def test_exit_is_where_rows_stop_losing_before_fees() -> None:
-    p = np.linspace(0, 1, 2001)
-    net = np.where(p > 0.8, 0.02, np.where(p > 0.3, -0.019, -0.04))
-    choice = choose_threshold(p, net, round_trip_cost=0.02, n_errors=0.0)
-    assert choice.enter == pytest.approx(0.8, abs=0.01)
-    assert choice.exit == pytest.approx(0.3, abs=0.01)
+@pytest.mark.parametrize("drift", [-0.01, 0.01])
+def test_thresholds_ignore_where_the_whole_market_went(drift: float) -> None:
+    calm = choose_threshold(*sloped(3000, 1), round_trip_cost=0.002)
+    moved = choose_threshold(*sloped(3000, 1, drift), round_trip_cost=0.002)
+    assert (moved.enter, moved.exit) == pytest.approx((calm.enter, calm.exit))
+
+
+def test_threshold_varies_less_than_the_best_cut_through_realised_returns() -> None:
+    chosen, realised = [], []
+    for seed in range(40):
+        p, net = sloped(1500, seed)
+        chosen.append(choose_threshold(p, net, round_trip_cost=0.002).enter)
+        order = np.argsort(-p)
+        k = np.arange(1, 1501)
+        merit = (np.cumsum(net[order]) / k * np.sqrt(k))[30:750]
+        realised.append(p[order][30 + int(merit.argmax())])
+    assert np.std(chosen) < 0.5 * np.std(realised)
 
 
 def test_nothing_profitable_falls_back_to_the_documented_quantile() -> None:

@@ -598,8 +598,5 @@ def test_planted_signal_is_found(on_planted, model_type, kind, share):
 
 @pytest.mark.parametrize("kind", ["linear", "interaction"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_probabilities_of_a_planted_signal_are_calibrated(on_planted, model_type, kind, request):
-    if (model_type, kind) == ("random_forest", "interaction"):
-        reason = "the sigmoid is held near slope 1; a forest on an interaction needs about 8"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_probabilities_of_a_planted_signal_are_calibrated(on_planted, model_type, kind):
     assert on_planted(model_type, kind)[1]["expected_calibration_error"] < 0.03

@@ -95,7 +95,9 @@ def train_version(context: Context) -> TrainingOutcome:
     from freqtrade_mlpipe.tracking import ExperimentTracker
 
     strategy = load_strategy(context)
-    source, candles = load_pairs(context, whitelist(context.freqtrade), strategy.startup_candle_count)
+    source, candles = load_pairs(
+        context, whitelist(context.freqtrade), strategy.startup_candle_count
+    )
     config = context.mlpipe
     tracker = ExperimentTracker(
         config.tracking.project,
@@ -123,9 +125,7 @@ def train_version(context: Context) -> TrainingOutcome:
         )
 
 
-def validate_version(
-    context: Context, version: ModelVersion
-) -> tuple[GateReport, BacktestOutcome]:
+def validate_version(context: Context, version: ModelVersion) -> tuple[GateReport, BacktestOutcome]:
     """Backtest the version, and the champion, on the final window with freqtrade, then run the gates.
 
     The report is stored with the version whatever it says.
@@ -187,9 +187,7 @@ def load_pairs(
     return source, load_candles(source, pairs, timerange, startup_candles=startup_candles)
 
 
-def compute_with(
-    strategy: MLPipeMixin, engineer: FeatureEngineer | None = None
-) -> ComputeFeatures:
+def compute_with(strategy: MLPipeMixin, engineer: FeatureEngineer | None = None) -> ComputeFeatures:
     """The strategy's features as a function of candles and pair."""
     return lambda frame, pair: strategy.mlpipe_compute(frame, {"pair": pair}, engineer)
 

@@ -20,11 +20,6 @@ from freqtrade_mlpipe.metrics import (
 )
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 
-MAXIMISED = frozenset(
-    {"f1", "accuracy", "precision", "recall", "roc_auc", "mcc", "expected_profit", "sharpe"}
-)
-"""Metrics of which more is better; of the others (log_loss, brier) less is."""
-
 NEEDS_RETURNS = frozenset({"expected_profit", "sharpe"})
 """Metrics that cannot be computed without forward returns."""
 

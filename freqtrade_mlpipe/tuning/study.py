@@ -21,7 +21,7 @@ from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.tuning.data import TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order
 from freqtrade_mlpipe.tuning.prepared import PreparedSlice, Recipe, prepare_slice
-from freqtrade_mlpipe.tuning.scoring import MAXIMISED, FoldOutcome, pooled_sharpe, score
+from freqtrade_mlpipe.tuning.scoring import FoldOutcome, pooled_sharpe, score
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _study(recipe: Recipe, storage: str | Path | None, name: str) -> Any:
         study_name=name,
         storage=_storage(storage),
         load_if_exists=True,
-        direction="maximize" if config.optimization_metric in MAXIMISED else "minimize",
+        direction=config.direction,
         pruner=optuna.pruners.MedianPruner(
             n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_WARMUP_FOLDS - 1
         ),
@@ -255,7 +255,7 @@ def _result(study: Any, spec: ModelSpec, recipe: Recipe) -> TuningResult:
             f"None of {len(trials)} trials could be scored by "
             f"{recipe.model.optimization_metric}: {'; '.join(reasons) or 'no reason recorded'}."
         )
-    sign = -1 if recipe.model.optimization_metric in MAXIMISED else 1
+    sign = -1 if recipe.model.direction == "maximize" else 1
     best = min(complete, key=lambda trial: (sign * trial.value, trial.number))
     params = spec.after_search(best.params, recipe.model.parameters)
     return TuningResult(params, best.value, trials)
