@@ -600,3 +600,10 @@ def test_planted_signal_is_found(on_planted, model_type, kind, share):
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_probabilities_of_a_planted_signal_are_calibrated(on_planted, model_type, kind):
     assert on_planted(model_type, kind)[1]["expected_calibration_error"] < 0.03
+
+
+def test_known_at_without_dates_in_the_index_says_where_dates_belong():
+    X, y = pd.DataFrame({"a": np.arange(500.0)}), np.arange(500) % 2
+    known = pd.date_range("2024-01-01", periods=500, freq="1h", tz="UTC")
+    with pytest.raises(TrainingError, match="set_index"):
+        ModelTrainer(ModelConfig(optimize_hyperparams=False)).train(X, y, known_at=known)

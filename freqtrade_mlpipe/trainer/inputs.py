@@ -206,6 +206,11 @@ def _known_at(
                 stacklevel=5,
             )
         return clock.dates + n * clock.candle
+    if not isinstance(index, pd.MultiIndex | pd.DatetimeIndex):
+        raise TrainingError(
+            "known_at is given, but the rows of X have no dates to compare it with: put them in the index of X and y, "
+            "for instance by candles.set_index('date') before computing features and labels."
+        )
     known = pd.DatetimeIndex(_aligned(extras.known_at, "known_at", index))
     known = _utc_known(known)
     labelled = ~np.isnan(labels)
