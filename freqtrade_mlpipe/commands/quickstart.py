@@ -34,8 +34,9 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
     market = None if arguments.get("datadir") else _market(timeframe, arguments)
     config = _configuration(timeframe, arguments, market)
     _step(1, _describe(market, arguments))
+    _mark(user_data, market)
     write_user_directory(user_data)
-    _write_configuration(user_data, config, market)
+    (user_data / "config.json").write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
     context = load_context(
         {"user_data_dir": str(user_data), "config": [str(user_data / "config.json")],
          "datadir": arguments.get("datadir"), "verbosity": arguments.get("verbosity")},
@@ -126,12 +127,11 @@ def _configuration(
     return {key: value for key, value in config.items() if value is not None}
 
 
-def _write_configuration(user_data: Path, config: dict[str, Any], market: Market | None) -> None:
-    (user_data / "config.json").write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
-    (user_data / MARKER).write_text(
-        json.dumps({"signal": market.signal, "seed": market.seed} if market else {}) + "\n",
-        encoding="utf-8",
-    )
+def _mark(user_data: Path, market: Market | None) -> None:
+    """Say whose folder it is before anything else is in it: a later run goes on in it, even after a kill."""
+    made = {"signal": market.signal, "seed": market.seed} if market else {}
+    user_data.mkdir(parents=True, exist_ok=True)
+    (user_data / MARKER).write_text(json.dumps(made) + "\n", encoding="utf-8")
 
 
 def _pairs_in(datadir: Path, timeframe: str) -> list[str]:
