@@ -117,10 +117,10 @@ class Calibrator:
             ) from error
 
 
-PRIOR_LOG_SLOPE_SD, PRIOR_INTERCEPT_SD = 1.0, 0.1
-"""How far a sigmoid may leave the identity without evidence. Over- or underconfidence by a factor of e is ordinary
-(forests need more). The base rate of a month or two of overlapping labels is mostly that month's luck: an intercept
-fitted to it freely makes the next month worse."""
+PRIOR_LOG_SLOPE_SD, PRIOR_INTERCEPT_SD = 0.75, 0.1
+"""How far a sigmoid may leave the identity without evidence. Over- or underconfidence by a factor of two is
+ordinary; forests need more, and get it where there is evidence for it. The base rate of a month or two of overlapping
+labels is mostly that month's luck: an intercept fitted to it freely makes the next month worse."""
 
 
 def fit_calibrator(

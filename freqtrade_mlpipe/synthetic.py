@@ -40,7 +40,7 @@ class Market:
     seed : draws another market.
     """
 
-    pairs: tuple[str, ...] = ("SYNA/USDT", "SYNB/USDT", "SYNC/USDT", "SYND/USDT")
+    pairs: tuple[str, ...] = tuple(f"SYN{letter}/USDT" for letter in "ABCDEF")
     n_candles: int = 14_600
     timeframe: str = "1h"
     start: str = "2023-01-01"

@@ -228,7 +228,7 @@ def test_shrunk_sigmoid_is_the_posterior_mode_that_scipy_finds() -> None:
     def negative_log_posterior(theta: np.ndarray) -> float:
         margin = np.exp(theta[0]) * x + theta[1]
         likelihood = -(50 / 400) * norm_free_log_likelihood(margin, y)
-        return likelihood - norm.logpdf(theta[0], 0, 1) - norm.logpdf(theta[1], 0, 0.1)
+        return likelihood - norm.logpdf(theta[0], 0, 0.75) - norm.logpdf(theta[1], 0, 0.1)
 
     oracle = minimize(
         negative_log_posterior,
