@@ -167,6 +167,8 @@ def _not_about_replay(record: logging.LogRecord) -> bool:
 @contextmanager
 def _quiet(arguments: dict[str, Any]) -> Iterator[None]:
     """Our commands report by themselves: freqtrade's log lines appear with -v, or in --logfile."""
+    from freqtrade.loggers.ft_rich_handler import FtRichHandler
+
     verbosity = arguments.get("verbosity") or 0
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     to_file = bool(arguments.get("logfile"))
@@ -177,7 +179,7 @@ def _quiet(arguments: dict[str, Any]) -> Iterator[None]:
     finally:
         logging.disable(logging.NOTSET)
     for handler in logging.root.handlers:
-        if not hasattr(handler, "baseFilename"):
+        if isinstance(handler, FtRichHandler):
             handler.setLevel(level)
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

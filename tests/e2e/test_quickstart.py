@@ -40,7 +40,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def final_window(printed: str) -> str:
     """The timerange that quickstart suggests for a backtest."""
-    return re.search(r"backtesting --userdir \S+ --timerange (\S+)", printed).group(1)
+    return re.search(r"backtesting --userdir \S+ --datadir \S+ --timerange (\S+)", printed).group(1)
 
 
 def freqtrade(userdir: Path, *words: str) -> subprocess.CompletedProcess[str]:
