@@ -39,6 +39,8 @@ class Replay(Binance):
     """
 
     _can_use_data_download_fast = False
+    # freqtrade's destructor reads it, also of an exchange that was refused before it was set up.
+    _exchange_ws = None
     _ft_has = {**Binance._ft_has, "ws_enabled": False}  # noqa: RUF012
     _ft_has_futures = {**Binance._ft_has_futures, "ws_enabled": False}  # noqa: RUF012
 
