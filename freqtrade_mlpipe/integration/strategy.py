@@ -13,7 +13,7 @@ from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import MLPipeConfig
-from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError
+from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.features import FeatureEngineer
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 
@@ -205,8 +205,6 @@ class MLPipeMixin(IStrategy):
             return None
         try:
             self._mlpipe_served = self._load()
-        except BundleError:
-            raise
         except RegistryError:
             if self.mlpipe.serving.on_missing == "raise":
                 raise
