@@ -6,6 +6,8 @@ Every section is frozen; an unknown key is an error that names the nearest valid
 from __future__ import annotations
 
 import difflib
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,9 +30,34 @@ OptimizationMetric = Literal[
 ]
 Direction = Literal["maximize", "minimize"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
-ScalingMethod = Literal["standard", "minmax", "robust"]
+ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier"]
 Scope = Literal["pooled", "per_pair"]
+
+
+_TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def timeframe_length(timeframe: str) -> timedelta:
+    """Length of a candle.
+
+    Raises
+    ------
+    ConfigError
+        For anything but minutes, hours, days and weeks: a month has no fixed length.
+
+    Examples
+    --------
+    >>> timeframe_length("4h")
+    datetime.timedelta(seconds=14400)
+    """
+    match = _TIMEFRAME.fullmatch(timeframe)
+    if match is None:
+        raise ConfigError(
+            f"{timeframe!r} is no timeframe of fixed length: use one such as 5m, 4h, 1d or 1w."
+        )
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 class Section(BaseModel):
@@ -88,6 +115,14 @@ def _describe(owner: str, error: ValidationError) -> str:
     return f"{owner}: " + "; ".join(lines)
 
 
+INFORMATIVE_FEATURES = (
+    "return", "range_position", "z_score", "up_share", "volume_ratio", "volume_z_score", "vwap_distance", "mfi",
+    "cmf", "stochastic_k", "cci", "cmo", "momentum_atr", "true_range_ratio", "bollinger_width", "bollinger_position",
+    "volatility", "volatility_ratio", "sma_distance", "sma_cross", "aroon_oscillator", "linreg_slope", "linreg_r2",
+    "efficiency",
+)  # fmt: skip
+
+
 class FeatureConfig(Section):
     """Which indicators are computed, and how they are prepared inside each training slice.
 
@@ -110,6 +145,17 @@ class FeatureConfig(Section):
     exclude: tuple[str, ...] = ("month_sin", "month_cos", "day_sin", "day_cos")
     """Feature or indicator names to leave out. By default the calendar ones: below several years of
     candles a month names one stretch of the market, not a season."""
+    informative_timeframes: tuple[str, ...] = ()
+    """Longer timeframes of the pair itself, e.g. 4h and 1d, joined on candle close (FreqAI's include_timeframes)."""
+    informative_pairs: tuple[str, ...] = ()
+    """Pairs whose candles describe the market to all others, e.g. BTC/USDT (FreqAI's include_corr_pairlist)."""
+    informative_features: tuple[str, ...] = INFORMATIVE_FEATURES
+    """Feature or indicator names computed on informative candles. By default some with a short memory: a warm-up of
+    500 candles is three weeks of 1h candles, but seventeen months of 1d ones."""
+    include_shifted_candles: int = Field(default=0, ge=0, le=100)
+    """Each feature but the time ones also as it was 1 … n candles of its own timeframe ago."""
+    rank_features: tuple[str, ...] = ()
+    """Feature or indicator names that are ranked among the whitelist's pairs, 0 lowest to 1 highest."""
     scale_features: bool = True
     scaling_method: ScalingMethod = "robust"
     remove_correlated: bool = True
@@ -123,6 +169,21 @@ class FeatureConfig(Section):
                 "FeatureConfig: periods must ascend, found "
                 f"short_period={self.short_period}, medium_period={self.medium_period}, long_period={self.long_period}."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _informative_names_are_names(self) -> Self:
+        for timeframe in self.informative_timeframes:
+            timeframe_length(timeframe)
+        for pair in self.informative_pairs:
+            if pair.count("/") != 1 or any(mark in pair for mark in "*?[]()^$|\\ "):
+                raise ConfigError(
+                    f"FeatureConfig.informative_pairs: {pair!r} is no full pair name such as BTC/USDT."
+                )
+        for option in ("informative_timeframes", "informative_pairs"):
+            given = getattr(self, option)
+            if len(set(given)) != len(given):
+                raise ConfigError(f"FeatureConfig.{option} names one twice: {', '.join(given)}.")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig
+from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig, timeframe_length
 from freqtrade_mlpipe.exceptions import BundleError, DataError
+from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
 from freqtrade_mlpipe.features.causality import audit_causality
+from freqtrade_mlpipe.features.frames import closed_by
 from freqtrade_mlpipe.labels import make_labels
 from freqtrade_mlpipe.metrics import (
     ReturnMoments,
@@ -33,15 +35,12 @@ from freqtrade_mlpipe.registry.evidence import (
     Evidence,
     Finding,
 )
-from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles
+from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
 
 logger = logging.getLogger(__name__)
-
-ComputeFeatures = Callable[[pd.DataFrame, str], pd.DataFrame]
-"""Candles of one pair, and the pair → its features, float32, one row a candle, NaN during warm-up."""
 
 Progress = Callable[[str, int, int], None]
 """Stage, steps done, steps in all."""
@@ -68,8 +67,9 @@ class TrainingData:
     candles : candles by pair: date (UTC, open time), open, high, low, close, volume.
     timeframe : freqtrade's name of the candle length; `candle` is the same as a Timedelta.
     compute : the strategy's features, the very function that serves.
-    startup_candles : warm-up of the features.
+    startup_candles : warm-up of the features, in candles of each frame.
     data_hash : SHA-256 of the candles.
+    frames : candles of other pairs and timeframes that the features look at.
     """
 
     candles: Mapping[str, pd.DataFrame]
@@ -78,6 +78,7 @@ class TrainingData:
     compute: ComputeFeatures
     startup_candles: int
     data_hash: str
+    frames: Mapping[FrameKey, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,11 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
             f"Too few candles: {found}; features and labels need more than {needed}. Widen --timerange, download more "
             "data, or leave the pair out."
         )
-    parts = [_pair_rows(pair, frame, data, config) for pair, frame in sorted(data.candles.items())]
+    frames = Frames.of(data.frames)
+    parts = [
+        _pair_rows(pair, frame, data, frames, config)
+        for pair, frame in sorted(data.candles.items())
+    ]
     order = (
         pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
     )
@@ -139,7 +144,7 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
 
 
 def _pair_rows(
-    pair: str, frame: pd.DataFrame, data: TrainingData, config: MLPipeConfig
+    pair: str, frame: pd.DataFrame, data: TrainingData, frames: Frames, config: MLPipeConfig
 ) -> dict[str, Any]:
     labels = make_labels(frame, config.labels)
     index = pd.MultiIndex.from_arrays(
@@ -147,7 +152,7 @@ def _pair_rows(
         names=["pair", "date"],
     )
     columns: dict[str, Any] = {
-        "X": data.compute(frame, pair),
+        "X": data.compute(frame, pair, frames),
         "y": labels.y,
         "known_at": labels.known_at,
         "weight": labels.weight,
@@ -316,7 +321,11 @@ def _self_test(data: TrainingData, model: TrainedModel, window: pd.Timestamp) ->
     frame = data.candles[pair]
     rows = data.startup_candles + SELF_TEST_CANDLES
     candles = frame[frame["date"] < window].tail(rows).reset_index(drop=True)
-    return selftest_from_candles(model.members, {pair: candles}, data.compute)
+    frames = {
+        key: closed_by(other, timeframe_length(key[1]), window).tail(rows)
+        for key, other in data.frames.items()
+    }
+    return selftest_from_candles(model.members, {pair: candles}, data.compute, frames)
 
 
 def _register(
@@ -343,12 +352,14 @@ def gather_evidence(
     startup_candles: int,
     backtest: BacktestSummary,
     champion: BacktestSummary | None,
+    frames: Frames = NO_FRAMES,
 ) -> Evidence:
     """Everything the gates look at: what training measured, the backtests, and two examinations made here and now.
 
     Parameters
     ----------
     compute, candles : the strategy's features and candles to audit them on, by pair.
+    frames : the candles of other pairs and timeframes that they look at.
     backtest, champion : freqtrade's results on the final window; None: nothing else is in production.
     """
     metrics = version.metrics
@@ -376,7 +387,7 @@ def gather_evidence(
         trained_until=bundle.manifest.train_end,
         calibration_error=metrics.get("expected_calibration_error"),
         self_test=_self_test_finding(bundle, compute),
-        causality=_causality_finding(compute, candles, startup_candles),
+        causality=_causality_finding(compute, candles, frames, startup_candles),
     )
 
 
@@ -389,12 +400,18 @@ def _self_test_finding(bundle: Bundle, compute: ComputeFeatures) -> Finding:
 
 
 def _causality_finding(
-    compute: ComputeFeatures, candles: Mapping[str, pd.DataFrame], startup_candles: int
+    compute: ComputeFeatures,
+    candles: Mapping[str, pd.DataFrame],
+    frames: Frames,
+    startup_candles: int,
 ) -> Finding:
     pair = min(candles)
-    peeking = audit_causality(
-        lambda frame: compute(frame, pair), candles[pair], startup_candles=startup_candles, seed=0
-    )
+    candle = candles[pair]["date"].diff().median()
+
+    def early(frame: pd.DataFrame) -> pd.DataFrame:
+        return compute(frame, pair, frames.until(frame["date"].iloc[-1] + candle))
+
+    peeking = audit_causality(early, candles[pair], startup_candles=startup_candles, seed=0)
     if peeking:
         shown = ", ".join(peeking[:5])
         return Finding(

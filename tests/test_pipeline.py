@@ -17,7 +17,7 @@ import pytest
 
 from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import DataError, TrainingError
-from freqtrade_mlpipe.features import FeatureEngineer
+from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.data import content_hash
 from freqtrade_mlpipe.labels import make_labels
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, open_store
@@ -52,7 +52,7 @@ ENGINEER = FeatureEngineer(CONFIG.features)
 Candles = dict[str, pd.DataFrame]
 
 
-def compute(frame: pd.DataFrame, pair: str) -> pd.DataFrame:
+def compute(frame: pd.DataFrame, pair: str, frames: Frames = NO_FRAMES) -> pd.DataFrame:
     return ENGINEER.transform(frame)
 
 
@@ -339,7 +339,7 @@ class TestFailedTraining:
     def test_run_of_a_training_that_broke_off_late_is_failed_and_has_no_version(
         self, registry, candles
     ):
-        def explode(frame, pair):
+        def explode(frame, pair, frames):
             if len(frame) < len(candles[pair]):  # the self-test's candles, after the last fit
                 raise ZeroDivisionError
             return compute(frame, pair)
@@ -383,7 +383,7 @@ class TestEvidence:
         assert evidence.causality.passed
 
     def test_peeking_feature_is_found(self, evidence_with):
-        def peek(frame, pair):
+        def peek(frame, pair, frames):
             return compute(frame, pair).assign(peek=frame["close"].shift(-1).to_numpy())
 
         finding = evidence_with(peek).causality
@@ -391,7 +391,7 @@ class TestEvidence:
         assert "peek" in finding.sentence
 
     def test_features_that_changed_since_training_fail_the_self_test(self, evidence_with):
-        evidence = evidence_with(lambda frame, pair: compute(frame, pair) * 1.01)
+        evidence = evidence_with(lambda frame, pair, frames: compute(frame, pair) * 1.01)
         assert not evidence.self_test.passed
         assert evidence.causality.passed
 

@@ -13,7 +13,8 @@ from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+    from freqtrade.strategy import IStrategy
+
     from freqtrade_mlpipe.registry import ModelRegistry
 
 _CHATTY_LOGGERS = ("alembic", "mlflow", "optuna", "ccxt")
@@ -70,17 +71,20 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
     return Context(config, MLPipeConfig.from_freqtrade(config))
 
 
-def load_strategy(context: Context) -> MLPipeMixin:
+def load_strategy(context: Context) -> IStrategy:
     """The configured strategy, loaded by freqtrade's resolver; its timeframe lands in the configuration.
+
+    It can look up candles of the data directory through its `dp`, as in a backtest.
 
     Raises
     ------
     ConfigError
-        When no strategy is named, or it does not use `MLPipeMixin`.
+        When no strategy is named.
     """
+    from freqtrade.data.dataprovider import DataProvider
     from freqtrade.resolvers import StrategyResolver
 
-    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+    from freqtrade_mlpipe.integration.data import check_timeframe
 
     name = context.freqtrade.get("strategy")
     if not name:
@@ -89,12 +93,28 @@ def load_strategy(context: Context) -> MLPipeMixin:
             "`freqtrade-mlpipe init` writes MLStrategy into a user directory."
         )
     strategy = StrategyResolver.load_strategy(context.freqtrade)
+    if context.freqtrade.get("timeframe"):
+        check_timeframe(str(context.freqtrade["timeframe"]))
+    strategy.dp = DataProvider(context.freqtrade, None)
+    return strategy
+
+
+def require_mixin(strategy: IStrategy) -> None:
+    """What trades must speak with our model.
+
+    Raises
+    ------
+    ConfigError
+        When the strategy does not use `MLPipeMixin`.
+    """
+    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+
+    name = type(strategy).__name__
     if not isinstance(strategy, MLPipeMixin):
         raise ConfigError(
-            f"Strategy {name} is not ours: it must derive from MLPipeMixin, as in "
+            f"Strategy {name} cannot trade our model: it must derive from MLPipeMixin, as in "
             f"`class {name}(MLPipeMixin, IStrategy)`. `freqtrade-mlpipe init` writes an example."
         )
-    return strategy
 
 
 def _require_datadir(datadir: str | None) -> None:

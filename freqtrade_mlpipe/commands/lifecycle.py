@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from freqtrade_mlpipe.commands import stdout
-from freqtrade_mlpipe.commands.context import Context, load_context, load_strategy
+from freqtrade_mlpipe.commands.context import Context, load_context, load_strategy, require_mixin
 from freqtrade_mlpipe.commands.display import (
     console,
     print_gates,
@@ -18,13 +18,14 @@ from freqtrade_mlpipe.commands.display import (
     progress_console,
 )
 from freqtrade_mlpipe.exceptions import GateRefusedError, RegistryError
-from freqtrade_mlpipe.features import FeatureEngineer
-from freqtrade_mlpipe.integration.data import CandleSource, load_candles, whitelist
+from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames
+from freqtrade_mlpipe.integration.data import CandleSource, load_candles, load_frames, whitelist
+from freqtrade_mlpipe.integration.features import StrategyFeatures
+from freqtrade_mlpipe.integration.serving import engineer_of
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.backtest import BacktestOutcome
-    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
-    from freqtrade_mlpipe.pipeline import ComputeFeatures, TrainingOutcome
+    from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion
 
 
@@ -95,9 +96,13 @@ def train_version(context: Context) -> TrainingOutcome:
     from freqtrade_mlpipe.tracking import ExperimentTracker
 
     strategy = load_strategy(context)
-    source, candles = load_pairs(
-        context, whitelist(context.freqtrade), strategy.startup_candle_count
+    pairs = whitelist(context.freqtrade)
+    source = CandleSource.from_config(context.freqtrade)
+    features = StrategyFeatures(
+        strategy,
+        FeatureEngineer(context.mlpipe.features, timeframe=source.timeframe, pairs=pairs),
     )
+    candles, frames = load_market(context, source, pairs, features)
     config = context.mlpipe
     tracker = ExperimentTracker(
         config.tracking.project,
@@ -112,9 +117,10 @@ def train_version(context: Context) -> TrainingOutcome:
                 candles=candles,
                 timeframe=source.timeframe,
                 candle=source.candle,
-                compute=compute_with(strategy),
-                startup_candles=strategy.startup_candle_count,
-                data_hash=content_hash(candles),
+                compute=features,
+                startup_candles=features.startup_candles,
+                data_hash=content_hash(candles, frames),
+                frames=frames,
             ),
             config,
             registry=context.registry(),
@@ -134,6 +140,7 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
     from freqtrade_mlpipe.pipeline import gather_evidence
 
     strategy = load_strategy(context)
+    require_mixin(strategy)
     registry = context.registry()
     bundle = registry.load_bundle(version.name, version.version)
     manifest = bundle.manifest
@@ -159,15 +166,18 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
         champion = registry.get_production_model(version.name)
         rival = backtest(champion) if champion and champion.version != version.version else None
     with progress_console.status("Examining features and bundle"):
-        _, candles = load_pairs(context, pairs[:1], strategy.startup_candle_count)
+        features = StrategyFeatures(strategy, engineer_of(bundle))
+        source = CandleSource.from_config(context.freqtrade)
+        candles, frames = load_market(context, source, pairs[:1], features)
         evidence = gather_evidence(
             version,
             bundle,
-            compute_with(strategy, FeatureEngineer(manifest.feature_config())),
+            features,
             candles,
-            startup_candles=strategy.startup_candle_count,
+            startup_candles=features.startup_candles,
             backtest=outcome.summary,
             champion=rival.summary if rival else None,
+            frames=Frames.of(frames),
         )
     report = registry.validate_with_evidence(
         version.name, version.version, evidence, context.mlpipe.gates, now=datetime.now(UTC)
@@ -175,21 +185,20 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
     return report, outcome
 
 
-def load_pairs(
-    context: Context, pairs: list[str], startup_candles: int
-) -> tuple[CandleSource, dict[str, pd.DataFrame]]:
-    """The candles of the configured data directory and timerange."""
+def load_market(
+    context: Context, source: CandleSource, pairs: list[str], features: StrategyFeatures
+) -> tuple[dict[str, pd.DataFrame], dict[FrameKey, pd.DataFrame]]:
+    """Candles of the pairs, and the other frames their features need, over the configured timerange and warm-up."""
     from freqtrade.configuration import TimeRange
 
     text = context.freqtrade.get("timerange")
-    source = CandleSource.from_config(context.freqtrade)
     timerange = TimeRange.parse_timerange(text) if text else None
-    return source, load_candles(source, pairs, timerange, startup_candles=startup_candles)
-
-
-def compute_with(strategy: MLPipeMixin, engineer: FeatureEngineer | None = None) -> ComputeFeatures:
-    """The strategy's features as a function of candles and pair."""
-    return lambda frame, pair: strategy.mlpipe_compute(frame, {"pair": pair}, engineer)
+    startup = features.startup_candles
+    candles = load_candles(source, pairs, timerange, startup_candles=startup)
+    frames = load_frames(
+        source, features.frame_keys(pairs), timerange, startup_candles=startup, known=candles
+    )
+    return candles, frames
 
 
 def wanted_version(context: Context, number: str | None) -> ModelVersion:

@@ -8,6 +8,7 @@ warm-up is over.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Container
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import ConfigError
@@ -43,33 +44,47 @@ def select_columns(config: FeatureConfig) -> tuple[FeatureColumn, ...]:
     Raises
     ------
     ConfigError
-        For a name that is neither (with the nearest that is), or if nothing is left.
+        For a name that is neither (with the nearest that is).
     """
-    available = [column for row in CATALOGUE for column in row.columns(config)]
+    if config.include:
+        selected = named_columns(config, "include")
+    else:
+        groups = _enabled_groups(config)
+        selected = tuple(
+            column for column in _available(config) if column.indicator.group in groups
+        )
+    excluded = named_columns(config, "exclude", besides=config.include)
+    return tuple(column for column in selected if column not in excluded)
+
+
+def named_columns(
+    config: FeatureConfig, option: str, *, besides: Container[str] = ()
+) -> tuple[FeatureColumn, ...]:
+    """The feature columns that a list of names in the configuration stands for, in catalogue order.
+
+    Parameters
+    ----------
+    option : str
+        Name of the setting: include, exclude, informative_features or rank_features.
+    besides : container of str
+        Names to pass over.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name (with the nearest known one).
+    """
+    available = _available(config)
     known = {column.name for column in available} | {row.name for row in CATALOGUE}
-    for option, names in (("include", config.include), ("exclude", config.exclude)):
-        for name in names:
-            if name not in known:
-                raise ConfigError(_unknown_name(option, name, known))
-    wanted = set(config.include)
-    dropped = set(config.exclude) - wanted
-    groups = _enabled_groups(config)
-    selected = tuple(
-        column
-        for column in available
-        if (
-            {column.name, column.indicator.name} & wanted
-            if wanted
-            else column.indicator.group in groups
-        )
-        and not {column.name, column.indicator.name} & dropped
-    )
-    if not selected:
-        raise ConfigError(
-            "FeatureConfig: no feature is left. Switch on a group (include_price_features …), "
-            "or exclude less."
-        )
-    return selected
+    names = set(getattr(config, option))
+    for name in sorted(names - known):
+        raise ConfigError(_unknown_name(option, name, known))
+    wanted = {name for name in names if name not in besides}
+    return tuple(column for column in available if {column.name, column.indicator.name} & wanted)
+
+
+def _available(config: FeatureConfig) -> list[FeatureColumn]:
+    return [column for row in CATALOGUE for column in row.columns(config)]
 
 
 def _enabled_groups(config: FeatureConfig) -> frozenset[Group]:

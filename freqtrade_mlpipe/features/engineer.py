@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.exceptions import ConfigError, DataError
 from freqtrade_mlpipe.features.candles import validate_candles
-from freqtrade_mlpipe.features.catalogue import select_columns
-from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
+from freqtrade_mlpipe.features.frames import NO_FRAMES, FrameKey, Frames
+from freqtrade_mlpipe.features.indicator import FeatureColumn
+from freqtrade_mlpipe.features.parts import make_parts
 
 
 class FeatureEngineer:
@@ -20,90 +22,107 @@ class FeatureEngineer:
     Parameters
     ----------
     config : FeatureConfig, optional
-        Groups, periods and names; the default is the whole catalogue.
+        Groups, periods and names; the default is the whole catalogue on the pair's own candles.
+    timeframe : str, optional
+        Of the candles, e.g. 1h; needed for informative features and ranks.
+    pairs : iterable of str
+        The whitelist: who is compared in ranks.
 
     Raises
     ------
     ConfigError
-        If `include` or `exclude` name an unknown feature, or nothing is left.
+        If the configuration names an unknown feature, or features need a `timeframe` and there is none.
 
     Examples
     --------
     >>> FeatureEngineer(FeatureConfig(include=("rsi", "return_1"))).get_feature_names()
     ['return_1', 'rsi_7', 'rsi_14']
+    >>> config = FeatureConfig(include=("rsi_14",), informative_pairs=("BTC/USDT",), informative_features=("return_1",))
+    >>> FeatureEngineer(config, timeframe="1h").get_feature_names()
+    ['rsi_14', 'return_1_BTC/USDT_1h']
     """
 
-    def __init__(self, config: FeatureConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: FeatureConfig | None = None,
+        *,
+        timeframe: str | None = None,
+        pairs: Iterable[str] = (),
+    ) -> None:
         self.config = config if config is not None else FeatureConfig()
-        self._columns = select_columns(self.config)
+        self._own, others = make_parts(self.config, timeframe, tuple(sorted(set(pairs))))
+        self._parts = (self._own, *others)
+        self._names = [name for part in self._parts for name in part.names]
 
     @property
     def columns(self) -> tuple[FeatureColumn, ...]:
-        """The selected features with their catalogue rows, periods and warm-ups."""
-        return self._columns
+        """The features of the pair's own candles with their catalogue rows, periods and warm-ups."""
+        return self._own.columns
 
     @property
     def startup_candles(self) -> int:
-        """Candles before the first row in which every feature has a value.
+        """Candles, of each frame's own timeframe, before the first row in which every feature has a value.
 
         From there on a value computed on a window equals the one computed on a long history to 1e-6
         relative.
         """
-        return max(column.warmup for column in self._columns)
+        return max(part.startup for part in self._parts)
+
+    def frame_keys(self, pairs: Iterable[str]) -> list[FrameKey]:
+        """Pair and timeframe of the frames that features of `pairs` need besides each pair's own candles."""
+        return sorted({key for pair in pairs for part in self._parts for key in part.keys(pair)})
 
     def get_feature_names(self) -> list[str]:
         """Names of the columns of `transform`, in order; they depend on the configuration only."""
-        return [column.name for column in self._columns]
+        return list(self._names)
 
-    def transform(self, df: pd.DataFrame, *, pair: str = "") -> pd.DataFrame:
-        """Features of each candle, from that candle and earlier ones.
+    def transform(
+        self, df: pd.DataFrame, *, pair: str = "", frames: Frames = NO_FRAMES
+    ) -> pd.DataFrame:
+        """Features of each candle, from candles closed by its close.
 
         Parameters
         ----------
         df : DataFrame
             Candles of one pair, see `validate_candles`.
         pair : str
-            Named in error messages.
+            Whose they are; named in error messages.
+        frames : Frames
+            Where the frames of `frame_keys([pair])` are found.
 
         Returns
         -------
         DataFrame of shape (n_candles, n_features)
-            float32, on the index of `df`. A feature's warm-up rows are NaN; every other value is
-            finite.
+            float32, on the index of `df`. Warm-up rows of the pair's own features are NaN, every other value of
+            theirs is finite. An informative feature or rank is NaN where its candles do not reach.
 
         Raises
         ------
+        ConfigError
+            When the configuration leaves no feature.
         DataError
-            For invalid candles, or no more of them than `startup_candles`.
+            For invalid or missing candles, or no more of the pair's own than their warm-up.
         """
+        if not self._names:
+            raise ConfigError(
+                "FeatureConfig: no feature is left. Switch on a group (include_price_features …), or exclude less."
+            )
         checked = validate_candles(df, pair=pair)
-        needed = self.startup_candles + 1
-        if len(checked) < needed:
-            slowest = max(self._columns, key=lambda column: column.warmup)
+        self._require_warm_up(len(checked), pair)
+        block = np.empty((len(checked), len(self._names)), dtype=np.float32, order="F")
+        first = 0
+        for part in self._parts:
+            beyond = first + len(part.names)
+            part.fill(checked, pair, frames, block[:, first:beyond])
+            first = beyond
+        return pd.DataFrame(block, index=df.index, columns=self._names, copy=False)
+
+    def _require_warm_up(self, n_candles: int, pair: str) -> None:
+        needed = self._own.startup + 1
+        if n_candles < needed:
+            slowest = max(self.columns, key=lambda column: column.warmup)
             raise DataError(
-                f"{pair + ': ' if pair else ''}{len(checked)} candles are too few: at least "
+                f"{pair + ': ' if pair else ''}{n_candles} candles are too few: at least "
                 f"{needed} are needed, for {slowest.name}. Download more history, or exclude slow "
                 "features or shorten the periods."
             )
-        block = np.empty((len(checked), len(self._columns)), dtype=np.float32, order="F")
-        self._fill(Candles(checked), block)
-        return pd.DataFrame(block, index=df.index, columns=self.get_feature_names(), copy=False)
-
-    def _fill(self, candles: Candles, block: NDArray[np.float32]) -> None:
-        group = self._columns[0].indicator.group
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for position, column in enumerate(self._columns):
-                if column.indicator.group != group:
-                    candles.forget()
-                    group = column.indicator.group
-                target = block[:, position]
-                target[:] = column.compute(candles)
-                target[: column.warmup] = np.nan
-                _bound(target[column.warmup :])
-
-
-def _bound(values: NDArray[np.float32]) -> None:
-    """Replace, in place, what float32 cannot hold by the largest number that it can."""
-    if not np.isfinite(np.add.reduce(values)):
-        limit = np.finfo(np.float32).max
-        np.clip(values, -limit, limit, out=values)

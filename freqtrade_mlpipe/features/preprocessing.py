@@ -243,7 +243,7 @@ def _follow_better(
 def _scales(values: Block, config: FeatureConfig) -> tuple[FloatArray, FloatArray]:
     n_columns = values.shape[1]
     center, scale = np.zeros(n_columns), np.ones(n_columns)
-    if not config.scale_features:
+    if not config.scale_features or config.scaling_method == "none":
         return center, scale
     for position in range(n_columns):
         column = values[:, position].astype(np.float64)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from freqtrade.enums import CandleType
 from freqtrade.exchange import timeframe_to_seconds
 
 from freqtrade_mlpipe.exceptions import ConfigError, DataError, MLPipeError
-from freqtrade_mlpipe.features import validate_candles
+from freqtrade_mlpipe.features import FrameKey, validate_candles
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,46 @@ def load_candles(
     return frames
 
 
+def load_frames(
+    source: CandleSource,
+    keys: Iterable[FrameKey],
+    timerange: TimeRange | None,
+    *,
+    startup_candles: int,
+    known: Mapping[str, pd.DataFrame],
+) -> dict[FrameKey, pd.DataFrame]:
+    """Candles by pair and timeframe, as `load_candles`; `known` ones of the source's own timeframe are not read again.
+
+    Raises
+    ------
+    DataError
+        As `load_candles`.
+    """
+    frames: dict[FrameKey, pd.DataFrame] = {}
+    wanted: dict[str, list[str]] = {}
+    for pair, timeframe in keys:
+        if timeframe == source.timeframe and pair in known:
+            frames[pair, timeframe] = known[pair]
+        else:
+            wanted.setdefault(timeframe, []).append(pair)
+    problems: list[str] = []
+    for timeframe, pairs in sorted(wanted.items()):
+        try:
+            found = load_candles(
+                replace(source, timeframe=timeframe),
+                pairs,
+                timerange,
+                startup_candles=startup_candles,
+            )
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        frames |= {(pair, timeframe): frame for pair, frame in found.items()}
+    if problems:
+        raise DataError("\n".join(problems))
+    return frames
+
+
 def store_candles(source: CandleSource, candles: Mapping[str, pd.DataFrame]) -> None:
     """Write candles as freqtrade's data files."""
     handler = get_datahandler(source.datadir, source.data_format)
@@ -125,17 +165,26 @@ def store_candles(source: CandleSource, candles: Mapping[str, pd.DataFrame]) -> 
         handler.ohlcv_store(pair, source.timeframe, frame, source.candle_type)
 
 
-def content_hash(candles: Mapping[str, pd.DataFrame]) -> str:
-    """SHA-256 over pairs, dates (ns UTC) and OHLCV values, whatever the order of the mapping."""
+def content_hash(
+    candles: Mapping[str, pd.DataFrame], frames: Mapping[FrameKey, pd.DataFrame] | None = None
+) -> str:
+    """SHA-256 over pairs, dates (ns UTC) and OHLCV values, whatever the order of the mappings.
+
+    `frames` are further candles, by pair and timeframe.
+    """
     digest = hashlib.sha256()
     for pair in sorted(candles):
-        frame = candles[pair]
         digest.update(pair.encode())
-        digest.update(frame["date"].dt.as_unit("ns").astype("int64").to_numpy().tobytes())
-        digest.update(
-            frame[["open", "high", "low", "close", "volume"]].to_numpy(np.float64).tobytes()
-        )
+        _digest_candles(digest, candles[pair])
+    for pair, timeframe in sorted(frames or {}):
+        digest.update(f"{pair} {timeframe}".encode())
+        _digest_candles(digest, (frames or {})[pair, timeframe])
     return digest.hexdigest()
+
+
+def _digest_candles(digest: hashlib._Hash, frame: pd.DataFrame) -> None:
+    digest.update(frame["date"].dt.as_unit("ns").astype("int64").to_numpy().tobytes())
+    digest.update(frame[["open", "high", "low", "close", "volume"]].to_numpy(np.float64).tobytes())
 
 
 def _load_pair(

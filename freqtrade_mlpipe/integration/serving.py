@@ -50,7 +50,15 @@ def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str)
             f"{resolved.name} version {resolved.version} was trained on {trained_on} candles, the strategy uses "
             f"{timeframe}. Train a model on {timeframe} or set the strategy's timeframe to {trained_on}."
         )
-    return Served(resolved, bundle, FeatureEngineer(bundle.manifest.feature_config()))
+    return Served(resolved, bundle, engineer_of(bundle))
+
+
+def engineer_of(bundle: Bundle) -> FeatureEngineer:
+    """What computes the catalogue features that a bundle was trained with."""
+    manifest = bundle.manifest
+    return FeatureEngineer(
+        manifest.feature_config(), timeframe=manifest.timeframe, pairs=manifest.pairs
+    )
 
 
 def _cache(config: MLPipeConfig) -> BundleCache:

@@ -7,19 +7,18 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES
-from freqtrade.exceptions import OperationalException, StrategyError
+from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES, CandleType
+from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
-from freqtrade_mlpipe.features import FeatureEngineer
+from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
+from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 
 logger = logging.getLogger(__name__)
-
-USER_FEATURE_PREFIX = "%-"
 
 
 class ServingError(OperationalException, ValueError):
@@ -54,14 +53,14 @@ class MLPipeMixin(IStrategy):
         super().__init__(config)
         try:
             self.mlpipe = MLPipeConfig.from_freqtrade(config)
+            # freqtrade sets the final timeframe only later; warm-ups, in candles, do not depend on it.
+            warm_up = FeatureEngineer(self.mlpipe.features, timeframe="1m").startup_candles
         except MLPipeError as error:
             raise OperationalException(str(error)) from error
-        self._mlpipe_engineer = FeatureEngineer(self.mlpipe.features)
         self._mlpipe_served: Served | None = None
+        self._mlpipe_frames: Frames | None = None
         self._mlpipe_warned: set[str] = set()
-        self.startup_candle_count: int = max(
-            self.startup_candle_count, self._mlpipe_engineer.startup_candles
-        )
+        self.startup_candle_count: int = max(self.startup_candle_count, warm_up)
         if config.get("runmode") in OPTIMIZE_MODES:
             self._pin_version(config)
 
@@ -77,7 +76,7 @@ class MLPipeMixin(IStrategy):
 
     def __getstate__(self) -> dict[str, Any]:
         """Hyperopt sends the strategy to its workers; they load the model from the cache themselves."""
-        return {**self.__dict__, "_mlpipe_served": None}
+        return {**self.__dict__, "_mlpipe_served": None, "_mlpipe_frames": None}
 
     def bot_start(self, **kwargs: Any) -> None:
         """Resolve, verify, load and self-test the model.
@@ -89,6 +88,7 @@ class MLPipeMixin(IStrategy):
         """
         super().bot_start(**kwargs)
         self._mlpipe_served = None
+        self._mlpipe_frames = None
         try:
             self._mlpipe_served = self._load()
         except RegistryError as error:
@@ -100,9 +100,7 @@ class MLPipeMixin(IStrategy):
 
     def _load(self) -> Served:
         served = load_served(self.mlpipe, resolve_served(self.mlpipe), self.timeframe)
-        served.bundle.self_test(
-            lambda candles, pair: self.mlpipe_compute(candles, {"pair": pair}, served.engineer)
-        )
+        served.bundle.self_test(StrategyFeatures(self, served.engineer))
         needed = served.engineer.startup_candles
         if needed > self.startup_candle_count:
             self._warn_once(
@@ -122,13 +120,10 @@ class MLPipeMixin(IStrategy):
         """
         return dataframe
 
-    def mlpipe_compute(
-        self,
-        dataframe: pd.DataFrame,
-        metadata: dict[str, Any],
-        engineer: FeatureEngineer | None = None,
-    ) -> pd.DataFrame:
+    def mlpipe_compute(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
         """Features of every candle: the catalogue's and `mlpipe_features`', float32, NaN during warm-up.
+
+        Those of the model that is served; without one, those of the configuration.
 
         Raises
         ------
@@ -137,17 +132,35 @@ class MLPipeMixin(IStrategy):
         StrategyError
             When `mlpipe_features` fails, or does not give one row of numbers a candle.
         """
-        engineer = engineer or self._mlpipe_engineer
-        features = engineer.transform(dataframe)
-        try:
-            extra = _own_columns(self.mlpipe_features(dataframe.copy(), metadata), len(dataframe))
-        except Exception as error:
-            raise StrategyError(
-                f"{metadata['pair']}: mlpipe_features of {type(self).__name__} failed: {type(error).__name__}: {error}"
-            ) from error
-        if extra.empty:
-            return features
-        return pd.concat([features, extra.set_axis(features.index)], axis=1)
+        features = StrategyFeatures(self, self._engineer())
+        return features(dataframe, metadata["pair"], self._frames())
+
+    def _engineer(self) -> FeatureEngineer:
+        if self._mlpipe_served is not None:
+            return self._mlpipe_served.engineer
+        pairs = self.config.get("exchange", {}).get("pair_whitelist", [])
+        return FeatureEngineer(self.mlpipe.features, timeframe=self.timeframe, pairs=pairs)
+
+    def _frames(self) -> Frames:
+        """Candles of other pairs and timeframes; they stand still in a backtest, and move on in a bot."""
+        if getattr(self, "dp", None) is None:
+            return NO_FRAMES
+        if self.config.get("runmode") in TRADE_MODES:
+            return frames_of(self.dp)
+        if self._mlpipe_frames is None:
+            self._mlpipe_frames = frames_of(self.dp)
+        return self._mlpipe_frames
+
+    def informative_pairs(self) -> list[tuple[str, str]]:
+        """Pair and timeframe of the candles that features need besides those of the whitelist."""
+        return list(self._engineer().frame_keys(self.dp.current_whitelist()))
+
+    def gather_informative_pairs(self) -> list[tuple[str, str, CandleType]]:
+        """freqtrade's list; ours stay in it when a strategy's own `informative_pairs` does not call this one."""
+        found: list[tuple[str, str, CandleType]] = super().gather_informative_pairs()
+        kind = self.config.get("candle_type_def", CandleType.SPOT)
+        ours = [(pair, timeframe, kind) for pair, timeframe in MLPipeMixin.informative_pairs(self)]
+        return list(dict.fromkeys([*found, *ours]))
 
     def populate_indicators(
         self, dataframe: pd.DataFrame, metadata: dict[str, Any]
@@ -175,10 +188,12 @@ class MLPipeMixin(IStrategy):
                     f"{served.engineer.startup_candles} that the features need; no predictions."
                 )
                 return dataframe
-            features = self.mlpipe_compute(dataframe, metadata, served.engineer)
+            features = self.mlpipe_compute(dataframe, metadata)
             prediction = served.bundle.predict(features, pd.DatetimeIndex(dataframe["date"]))
         except Exception as error:
             if self.config.get("runmode") not in TRADE_MODES:
+                if isinstance(error, MLPipeError):
+                    raise ServingError(f"{metadata['pair']}: no predictions: {error}") from error
                 raise
             self._warn_once(f"{metadata['pair']}: no predictions, {type(error).__name__}: {error}")
             return dataframe
@@ -214,14 +229,3 @@ class MLPipeMixin(IStrategy):
         if message not in self._mlpipe_warned:
             self._mlpipe_warned.add(message)
             logger.warning(message)
-
-
-def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:
-    """The user's features as float32, infinities as NaN."""
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"it must return the dataframe, found {type(frame).__name__}")
-    if len(frame) != n_candles:
-        raise ValueError(f"it must keep every row, found {len(frame)} rows for {n_candles} candles")
-    columns = [name for name in frame.columns if str(name).startswith(USER_FEATURE_PREFIX)]
-    own = frame[columns].astype("float32")
-    return own.where(own.abs() != float("inf"))

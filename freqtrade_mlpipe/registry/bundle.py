@@ -128,8 +128,8 @@ class Bundle:
         Parameters
         ----------
         compute
-            Candles of one pair and the pair's name → its features. Needed unless the bundle was
-            made without candles.
+            Candles of one pair, the pair's name and the other frames → its features. Needed unless
+            the bundle was made without candles.
 
         Raises
         ------

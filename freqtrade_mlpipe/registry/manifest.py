@@ -12,13 +12,13 @@ from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, Scope
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
 from freqtrade_mlpipe.registry.files import Sha256, check_name
-from freqtrade_mlpipe.registry.selftest import CANDLES_FILE, EXPECTED_FILE
+from freqtrade_mlpipe.registry.selftest import CANDLES_FILE, EXPECTED_FILE, FRAMES_FILE
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024**2
 
-_PARTS = (BASELINE_FILE, CANDLES_FILE, EXPECTED_FILE)
+_PARTS = (BASELINE_FILE, CANDLES_FILE, EXPECTED_FILE, FRAMES_FILE)
 _Text = Annotated[str, Field(max_length=500)]
 
 

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member
 
-ComputeFeatures = Callable[[pd.DataFrame, str], pd.DataFrame]
-"""Candles of one pair, and the pair → its features, one row a candle."""
+ComputeFeatures = Callable[[pd.DataFrame, str, Frames], pd.DataFrame]
+"""Candles of one pair, the pair, and frames of other pairs and timeframes → its features, one row a candle."""
 
 CANDLES_FILE = "selftest.feather"
+FRAMES_FILE = "selftest_frames.feather"
 EXPECTED_FILE = "selftest_expected.feather"
 CANDLE_COLUMNS = ("date", "open", "high", "low", "close", "volume")
 FEATURE_TOLERANCE = 1e-5
 """Relative to the value, or to the column's median magnitude where the value is smaller."""
 PROBABILITY_TOLERANCE = 1e-6
-MAX_ROWS = 100_000
+MAX_ROWS = 500_000
 MAX_BYTES = 32 * 1024**2
 
+Key = TypeVar("Key", tuple[str], tuple[str, str])
+
 _PAIR = "pair"
+_TIMEFRAME = "timeframe"
 _PROBABILITY = "mlpipe_proba_"
 
 
@@ -44,11 +49,15 @@ class SelfTest:
     probabilities
         float64 of shape (rows, members): each member's class-1 probability; NaN where a feature
         it needs is NaN.
+    frames
+        Candles of other pairs and timeframes that the features look at: columns as of `candles`,
+        and timeframe. None where there are none.
     """
 
     candles: pd.DataFrame | None
     features: pd.DataFrame
     probabilities: np.ndarray
+    frames: pd.DataFrame | None = None
 
     def run(self, members: Sequence[Member], compute: ComputeFeatures | None = None) -> None:
         """Recompute everything and compare.
@@ -63,7 +72,9 @@ class SelfTest:
         if self.candles is not None:
             if compute is None:
                 raise ValueError("This self-test holds candles: pass the function for features.")
-            features = _compute(self.candles, compute, list(self.features.columns))
+            features = _compute(
+                self.candles, compute, _frames(self.frames), list(self.features.columns)
+            )
             _compare_features(self.features, features)
         found = _probabilities(members, features)
         if found.shape != self.probabilities.shape:
@@ -82,16 +93,38 @@ class SelfTest:
 
 
 def selftest_from_candles(
-    members: Sequence[Member], candles: Mapping[str, pd.DataFrame], compute: ComputeFeatures
+    members: Sequence[Member],
+    candles: Mapping[str, pd.DataFrame],
+    compute: ComputeFeatures,
+    frames: Mapping[FrameKey, pd.DataFrame] | None = None,
 ) -> SelfTest:
-    """A self-test over raw candles, a few hundred rows of each pair given."""
+    """A self-test over raw candles, a few hundred rows of each pair given, and of each of `frames` they look at."""
+    table = _stacked({(pair,): frame for pair, frame in candles.items()}, [_PAIR])
+    at_hand = Frames.of(frames or {})
+    features = _compute(table, compute, at_hand, None)
+    used = {key: at_hand.candles(*key) for key in at_hand.used}
+    others = _stacked(used, [_PAIR, _TIMEFRAME]) if used else None
+    return SelfTest(table, features, _probabilities(members, features), others)
+
+
+def _stacked(frames: Mapping[Key, pd.DataFrame], key_columns: list[str]) -> pd.DataFrame:
     parts = [
-        frame.loc[:, list(CANDLE_COLUMNS)].assign(**{_PAIR: pair})
-        for pair, frame in sorted(candles.items())
+        frame.loc[:, list(CANDLE_COLUMNS)].assign(**dict(zip(key_columns, key, strict=True)))
+        for key, frame in sorted(frames.items())
     ]
-    table = pd.concat(parts, ignore_index=True)[[_PAIR, *CANDLE_COLUMNS]]
-    features = _compute(table, compute, None)
-    return SelfTest(table, features, _probabilities(members, features))
+    return pd.concat(parts, ignore_index=True)[[*key_columns, *CANDLE_COLUMNS]]
+
+
+def _frames(table: pd.DataFrame | None) -> Frames:
+    if table is None:
+        return NO_FRAMES
+    groups = table.groupby([_PAIR, _TIMEFRAME], sort=False, observed=True)
+    return Frames.of(
+        {
+            (str(pair), str(timeframe)): frame.loc[:, list(CANDLE_COLUMNS)].reset_index(drop=True)
+            for (pair, timeframe), frame in groups
+        }
+    )
 
 
 def selftest_from_rows(members: Sequence[Member], X: pd.DataFrame, n_rows: int = 256) -> SelfTest:
@@ -108,6 +141,8 @@ def to_files(test: SelfTest) -> dict[str, bytes]:
     files = {EXPECTED_FILE: _encode(expected)}
     if test.candles is not None:
         files[CANDLES_FILE] = _encode(test.candles)
+    if test.frames is not None:
+        files[FRAMES_FILE] = _encode(test.frames)
     return files
 
 
@@ -131,18 +166,23 @@ def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_members: int
         candles = _decode(CANDLES_FILE, files[CANDLES_FILE])
         if list(candles.columns) != [_PAIR, *CANDLE_COLUMNS] or len(candles) != len(expected):
             raise BundleError(f"{CANDLES_FILE} is not a candle table. Write the bundle again.")
+    frames = None
+    if FRAMES_FILE in files:
+        frames = _decode(FRAMES_FILE, files[FRAMES_FILE])
+        if list(frames.columns) != [_PAIR, _TIMEFRAME, *CANDLE_COLUMNS]:
+            raise BundleError(f"{FRAMES_FILE} is not a candle table. Write the bundle again.")
     features = expected.loc[:, list(schema)].astype(np.float32)
     probabilities = expected.loc[:, probability_columns].to_numpy(np.float64)
-    return SelfTest(candles, features, probabilities)
+    return SelfTest(candles, features, probabilities, frames)
 
 
 def _compute(
-    candles: pd.DataFrame, compute: ComputeFeatures, schema: list[str] | None
+    candles: pd.DataFrame, compute: ComputeFeatures, frames: Frames, schema: list[str] | None
 ) -> pd.DataFrame:
     parts = []
     for pair, frame in candles.groupby(_PAIR, sort=False, observed=True):
         features = compute(
-            frame.loc[:, list(CANDLE_COLUMNS)].reset_index(drop=True), str(pair)
+            frame.loc[:, list(CANDLE_COLUMNS)].reset_index(drop=True), str(pair), frames
         ).reset_index(drop=True)
         missing = [name for name in schema or () if name not in features.columns]
         if missing or len(features) != len(frame):

@@ -136,12 +136,6 @@ class TestTrain:
     def test_model_name_that_is_no_plain_name_is_refused(self, untrained, refused):
         assert "model_name" in refused(untrained, "train", "--model-name", "../escape")
 
-    def test_strategy_that_does_not_use_the_mixin_is_refused(self, untrained, refused):
-        (untrained.user_data / "strategies" / "plain.py").write_text(PLAIN_STRATEGY)
-        message = refused(untrained, "train", "--strategy", "Plain")
-        assert "Strategy Plain is not ours" in message
-        assert "class Plain(MLPipeMixin, IStrategy)" in message
-
     def test_unknown_strategy_is_named(self, untrained, refused):
         assert "Nowhere" in refused(untrained, "train", "--strategy", "Nowhere")
 
@@ -262,6 +256,15 @@ class TestValidate:
         assert trained.run("validate", "--min-metric", "f1=0.99") == 3
         assert trained.run("validate") == 0
         assert trained.run("promote") == 0
+
+    def test_strategy_that_does_not_use_the_mixin_can_be_trained_but_not_judged(
+        self, untrained, refused
+    ):
+        (untrained.user_data / "strategies" / "plain.py").write_text(PLAIN_STRATEGY)
+        assert untrained.run("train", "--strategy", "Plain") == 0
+        message = refused(untrained, "validate", "--strategy", "Plain")
+        assert "Strategy Plain cannot trade our model" in message
+        assert "class Plain(MLPipeMixin, IStrategy)" in message
 
     def test_peeking_feature_is_refused(self, trained, capsys):
         """Trained and validated with the same strategy, one of whose features looks one candle ahead."""

@@ -16,6 +16,7 @@ from freqtrade.enums import RunMode
 from freqtrade.exceptions import OperationalException, StrategyError
 
 from freqtrade_mlpipe.exceptions import MLPipeError
+from freqtrade_mlpipe.features import FeatureEngineer
 from freqtrade_mlpipe.integration.strategy import ServingError
 from tests.conftest import MODEL_NAME, OWN_FEATURE, Workspace
 
@@ -133,7 +134,11 @@ class TestHonesty:
         )
 
     def test_warm_up_of_the_features_reaches_freqtrade(self, serving):
-        assert serving.startup_candle_count >= serving._mlpipe_engineer.startup_candles > 0
+        assert (
+            serving.startup_candle_count
+            >= FeatureEngineer(serving.mlpipe.features).startup_candles
+            > 0
+        )
 
     def test_shipped_strategy_enters_on_usable_candles_only(self, answer, serving):
         out = serving.populate_entry_trend(answer.copy(), {"pair": PAIR})

@@ -14,7 +14,7 @@ import pytest
 
 from freqtrade_mlpipe.calibration import fit_calibrator
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.features import Preprocessor
+from freqtrade_mlpipe.features import NO_FRAMES, Frames, Preprocessor
 from freqtrade_mlpipe.member import Member, Thresholds
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, open_store
 from freqtrade_mlpipe.models import MODELS
@@ -48,7 +48,7 @@ def make_candles(n: int = 600, seed: int = 7) -> pd.DataFrame:
     )
 
 
-def compute(candles: pd.DataFrame, pair: str) -> pd.DataFrame:
+def compute(candles: pd.DataFrame, pair: str, frames: Frames = NO_FRAMES) -> pd.DataFrame:
     """A few causal features, NaN in the warm-up."""
     hour = candles["date"].dt.hour
     return pd.DataFrame(

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.features import Frames
 from freqtrade_mlpipe.member import Member, predict
 from freqtrade_mlpipe.registry import (
     BundleContent,
@@ -78,7 +79,7 @@ def test_self_test_passes_on_what_was_bundled(bundle: Written) -> None:
 
 
 def test_self_test_names_the_feature_that_changed(bundle: Written) -> None:
-    def drifted(candles: pd.DataFrame, pair: str) -> pd.DataFrame:
+    def drifted(candles: pd.DataFrame, pair: str, frames: Frames) -> pd.DataFrame:
         return compute(candles, pair).assign(range=lambda x: x["range"] * np.float32(1.0001))
 
     with pytest.raises(BundleError, match=r"1 features come out differently.*range"):
@@ -86,7 +87,7 @@ def test_self_test_names_the_feature_that_changed(bundle: Written) -> None:
 
 
 def test_self_test_tolerates_float_noise(bundle: Written) -> None:
-    def noisy(candles: pd.DataFrame, pair: str) -> pd.DataFrame:
+    def noisy(candles: pd.DataFrame, pair: str, frames: Frames) -> pd.DataFrame:
         return compute(candles, pair) * np.float32(1 + 2e-7)
 
     load_bundle(bundle.path).self_test(noisy)
@@ -95,9 +96,13 @@ def test_self_test_tolerates_float_noise(bundle: Written) -> None:
 def test_self_test_refuses_a_missing_column_and_a_moved_warm_up(bundle: Written) -> None:
     loaded = load_bundle(bundle.path)
     with pytest.raises(BundleError, match="hour_sine"):
-        loaded.self_test(lambda candles, pair: compute(candles, pair).drop(columns="hour_sine"))
+        loaded.self_test(
+            lambda candles, pair, frames: compute(candles, pair).drop(columns="hour_sine")
+        )
     with pytest.raises(BundleError, match="momentum"):
-        loaded.self_test(lambda candles, pair: compute(candles, pair).fillna({"momentum": 0.0}))
+        loaded.self_test(
+            lambda candles, pair, frames: compute(candles, pair).fillna({"momentum": 0.0})
+        )
 
 
 def test_self_test_refuses_a_member_that_answers_differently(
