@@ -51,6 +51,11 @@ class Labels:
     forward_return: pd.Series[float]
     round_trip_cost: float
 
+    def table(self) -> pd.DataFrame:
+        """The four series as columns y, known_at, weight, forward_return."""
+        series = {"y": self.y, "known_at": self.known_at, "weight": self.weight}
+        return pd.DataFrame({**series, "forward_return": self.forward_return})
+
 
 @dataclass(frozen=True)
 class _Prices:

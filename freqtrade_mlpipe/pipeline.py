@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig, timeframe_length
-from freqtrade_mlpipe.exceptions import BundleError, DataError
-from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
+from freqtrade_mlpipe.dataset import TrainingData, build_dataset
+from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.features import NO_FRAMES, Frames
 from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.features.frames import closed_by
-from freqtrade_mlpipe.labels import make_labels
 from freqtrade_mlpipe.metrics import (
     ReturnMoments,
     block_bootstrap_p_value,
@@ -59,49 +59,6 @@ SELF_TEST_CANDLES = 64
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What a model is trained from.
-
-    Attributes
-    ----------
-    candles : candles by pair: date (UTC, open time), open, high, low, close, volume.
-    timeframe : freqtrade's name of the candle length; `candle` is the same as a Timedelta.
-    compute : the strategy's features, the very function that serves.
-    startup_candles : warm-up of the features, in candles of each frame.
-    data_hash : SHA-256 of the candles.
-    frames : candles of other pairs and timeframes that the features look at.
-    """
-
-    candles: Mapping[str, pd.DataFrame]
-    timeframe: str
-    candle: pd.Timedelta
-    compute: ComputeFeatures
-    startup_candles: int
-    data_hash: str
-    frames: Mapping[FrameKey, pd.DataFrame] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """The training matrix of pooled pairs; every part has the same index (pair, date UTC), ordered by date and pair."""
-
-    X: pd.DataFrame
-    y: pd.Series
-    known_at: pd.Series
-    weight: pd.Series
-    forward_return: pd.Series
-    round_trip_cost: float
-
-    def known_before(self, moment: pd.Timestamp) -> Dataset:
-        """The rows whose label was known before a candle date: what a model that predicts from then on may learn."""
-        rows = (self.known_at < moment).to_numpy()
-        return Dataset(
-            X=self.X[rows], y=self.y[rows], known_at=self.known_at[rows], weight=self.weight[rows],
-            forward_return=self.forward_return[rows], round_trip_cost=self.round_trip_cost,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class TrainingOutcome:
     """A registered version, the model behind it, and the first candle of the window training never saw."""
 
@@ -109,57 +66,6 @@ class TrainingOutcome:
     model: TrainedModel
     final_window_start: pd.Timestamp
     run_id: str
-
-
-def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
-    """Features and labels of every pair, pooled.
-
-    Warm-up rows are left out. Rows without a known label stay, with y NaN.
-
-    Raises
-    ------
-    DataError
-        When a pair has fewer candles than features and labels need.
-    """
-    needed = data.startup_candles + config.labels.horizon_candles + 1
-    short = {pair: len(frame) for pair, frame in data.candles.items() if len(frame) <= needed}
-    if short:
-        found = ", ".join(f"{pair} has {n}" for pair, n in short.items())
-        raise DataError(
-            f"Too few candles: {found}; features and labels need more than {needed}. Widen --timerange, download more "
-            "data, or leave the pair out."
-        )
-    frames = Frames.of(data.frames)
-    parts = [
-        _pair_rows(pair, frame, data, frames, config)
-        for pair, frame in sorted(data.candles.items())
-    ]
-    order = (
-        pd.concat([part["y"] for part in parts]).reset_index().sort_values(["date", "pair"]).index
-    )
-    joined: dict[str, Any] = {
-        name: pd.concat([part[name] for part in parts]).iloc[order] for name in parts[0]
-    }
-    return Dataset(**joined, round_trip_cost=2 * config.labels.fee)
-
-
-def _pair_rows(
-    pair: str, frame: pd.DataFrame, data: TrainingData, frames: Frames, config: MLPipeConfig
-) -> dict[str, Any]:
-    labels = make_labels(frame, config.labels)
-    index = pd.MultiIndex.from_arrays(
-        [np.full(len(frame), pair), pd.DatetimeIndex(frame["date"]).as_unit("ns")],
-        names=["pair", "date"],
-    )
-    columns: dict[str, Any] = {
-        "X": data.compute(frame, pair, frames),
-        "y": labels.y,
-        "known_at": labels.known_at,
-        "weight": labels.weight,
-        "forward_return": labels.forward_return,
-    }
-    warm = slice(data.startup_candles, None)
-    return {name: values.set_axis(index).iloc[warm] for name, values in columns.items()}
 
 
 def final_window_start(dates: pd.DatetimeIndex, fraction: float) -> pd.Timestamp:
@@ -200,27 +106,27 @@ def train(
         pd.DatetimeIndex(dataset.X.index.get_level_values("date")),
         config.gates.final_window_fraction,
     )
-    rows = dataset.known_before(window)
+    dataset = dataset.known_before(window)
     recorded = {"mlpipe": config.model_dump(mode="json"), **(settings or {})}
     with tracker.start_run(
         f"{config.model_name} {now:%Y-%m-%d %H:%M}", recorded, data_hash=data.data_hash
     ) as run_id:
         model, metrics = ModelTrainer(config.model, config.features).train(
-            rows.X,
-            rows.y,
-            known_at=rows.known_at,
-            weight=rows.weight,
-            forward_return=rows.forward_return,
-            round_trip_cost=rows.round_trip_cost,
+            dataset.X,
+            dataset.y,
+            known_at=dataset.known_at,
+            weight=dataset.weight,
+            forward_return=dataset.forward_return,
+            round_trip_cost=dataset.round_trip_cost,
             candle=data.candle,
             horizon_candles=config.labels.horizon_candles,
             valid_from=window,
             on_progress=progress,
         )
         progress("registering", 0, 1)
-        metrics |= significance(model.report, rows.round_trip_cost, data.candle, config.labels)
+        metrics |= significance(model.report, dataset.round_trip_cost, data.candle, config.labels)
         _track(tracker, model, metrics, config.model.direction)
-        content = _content(data, config, model, rows.X, window, now)
+        content = _content(data, config, model, dataset.X, window, now)
         version = _register(content, metrics, registry, run_id)
         tracker.set_tags(
             {"mlpipe.model_name": version.name, "mlpipe.model_version": version.version}

@@ -16,16 +16,14 @@ import pandas as pd
 import pytest
 
 from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.dataset import Dataset, TrainingData, build_dataset
 from freqtrade_mlpipe.exceptions import DataError, TrainingError
 from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.data import content_hash
 from freqtrade_mlpipe.labels import make_labels
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, open_store
 from freqtrade_mlpipe.pipeline import (
-    Dataset,
-    TrainingData,
     TrainingOutcome,
-    build_dataset,
     final_window_start,
     gather_evidence,
     train,
@@ -192,6 +190,13 @@ class TestDataset:
         assert f"more than {needed}" in message
         assert f"SYNA/USDT has {needed}" in message
         assert "SYNB/USDT has 9" in message
+
+    def test_columns_that_depend_on_the_pair_are_named(self, candles):
+        def other(frame, pair, frames):
+            return compute(frame, pair).rename(columns={"gap": f"gap_{pair}"})
+
+        with pytest.raises(DataError, match=r"SYNB/USDT has other feature columns .*gap_SYNA/USDT"):
+            build_dataset(data_of(candles, compute=other), CONFIG)
 
     def test_one_candle_more_than_needed_is_enough(self, candles):
         needed = ENGINEER.startup_candles + HORIZON + 1

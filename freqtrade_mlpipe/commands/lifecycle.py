@@ -91,8 +91,9 @@ def start_rollback(arguments: dict[str, Any]) -> int:
 
 def train_version(context: Context) -> TrainingOutcome:
     """Candles from freqtrade's data directory → a registered version."""
+    from freqtrade_mlpipe.dataset import TrainingData
     from freqtrade_mlpipe.integration.data import content_hash
-    from freqtrade_mlpipe.pipeline import TrainingData, train
+    from freqtrade_mlpipe.pipeline import train
     from freqtrade_mlpipe.tracking import ExperimentTracker
 
     strategy = load_strategy(context)

@@ -1,0 +1,142 @@
+"""Candles of many pairs → one training matrix with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.config import LabelConfig, MLPipeConfig
+from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.features import FrameKey, Frames
+from freqtrade_mlpipe.labels import make_labels
+from freqtrade_mlpipe.registry.selftest import ComputeFeatures
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained from.
+
+    Attributes
+    ----------
+    candles : candles by pair: date (UTC, open time), open, high, low, close, volume.
+    timeframe : freqtrade's name of the candle length; `candle` is the same as a Timedelta.
+    compute : the strategy's features, the very function that serves.
+    startup_candles : warm-up of the features, in candles of each frame.
+    data_hash : SHA-256 of the candles.
+    frames : candles of other pairs and timeframes that the features look at.
+    """
+
+    candles: Mapping[str, pd.DataFrame]
+    timeframe: str
+    candle: pd.Timedelta
+    compute: ComputeFeatures
+    startup_candles: int
+    data_hash: str
+    frames: Mapping[FrameKey, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training matrix of pooled pairs; every part has the same index (pair, date UTC), ordered by date and pair."""
+
+    X: pd.DataFrame
+    y: pd.Series
+    known_at: pd.Series
+    weight: pd.Series
+    forward_return: pd.Series
+    round_trip_cost: float
+
+    def known_before(self, moment: pd.Timestamp) -> Dataset:
+        """The rows whose label was known before a candle date: what a model that predicts from then on may learn."""
+        rows = (self.known_at < moment).to_numpy()
+        return Dataset(
+            X=self.X[rows], y=self.y[rows], known_at=self.known_at[rows], weight=self.weight[rows],
+            forward_return=self.forward_return[rows], round_trip_cost=self.round_trip_cost,
+        )  # fmt: skip
+
+
+def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
+    """Features and labels of every pair, pooled.
+
+    Warm-up rows are left out. Rows without a known label stay, with y NaN. At its peak it holds the matrix and the
+    features of one pair.
+
+    Raises
+    ------
+    DataError
+        When a pair has fewer candles than features and labels need, or other feature columns than the others.
+    """
+    _require_enough(data, config.labels)
+    pairs = sorted(data.candles)
+    warm = slice(data.startup_candles, None)
+    index, places = _pooled_index(
+        pairs, [pd.DatetimeIndex(data.candles[pair]["date"].iloc[warm]) for pair in pairs]
+    )
+    labels = [make_labels(data.candles[pair], config.labels).table().iloc[warm] for pair in pairs]
+    pooled = pd.concat(labels, ignore_index=True).iloc[np.argsort(np.concatenate(places))]
+    pooled.index = index
+    return Dataset(
+        X=_pooled_features(data, pairs, warm, index, places),
+        y=pooled["y"],
+        known_at=pooled["known_at"],
+        weight=pooled["weight"],
+        forward_return=pooled["forward_return"],
+        round_trip_cost=2 * config.labels.fee,
+    )
+
+
+def _require_enough(data: TrainingData, labels: LabelConfig) -> None:
+    needed = data.startup_candles + labels.horizon_candles + 1
+    short = {pair: len(frame) for pair, frame in data.candles.items() if len(frame) <= needed}
+    if short:
+        found = ", ".join(f"{pair} has {n}" for pair, n in short.items())
+        raise DataError(
+            f"Too few candles: {found}; features and labels need more than {needed}. Widen --timerange, download more "
+            "data, or leave the pair out."
+        )
+
+
+def _pooled_index(
+    pairs: list[str], dates: list[pd.DatetimeIndex]
+) -> tuple[pd.MultiIndex, list[NDArray[np.intp]]]:
+    """The index (pair, date UTC) ordered by date and pair, and where in it each pair's rows are."""
+    code = np.repeat(np.arange(len(pairs)), [len(of_pair) for of_pair in dates])
+    stamps = np.concatenate([of_pair.as_unit("ns").asi8 for of_pair in dates])
+    order = np.lexsort((code, stamps))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    index = pd.MultiIndex.from_arrays(
+        [np.asarray(pairs)[code[order]], pd.DatetimeIndex(stamps[order], tz="UTC")],
+        names=["pair", "date"],
+    )
+    return index, [place[code == k] for k in range(len(pairs))]
+
+
+def _pooled_features(
+    data: TrainingData,
+    pairs: list[str],
+    warm: slice,
+    index: pd.MultiIndex,
+    places: list[NDArray[np.intp]],
+) -> pd.DataFrame:
+    frames = Frames.of(data.frames)
+    names: list[str] = []
+    matrix = np.empty((0, 0), dtype=np.float32)
+    for pair, place in zip(pairs, places, strict=True):
+        features = data.compute(data.candles[pair], pair, frames)
+        if not names:
+            names = list(features.columns)
+            matrix = np.empty((len(index), len(names)), dtype=np.float32, order="F")
+        elif list(features.columns) != names:
+            differing = sorted(set(names).symmetric_difference(features.columns))[:5]
+            raise DataError(
+                f"{pair} has other feature columns than {pairs[0]}: {', '.join(differing) or 'another order'}. "
+                "A feature's column must not depend on the pair or its candles."
+            )
+        for position in range(len(names)):
+            matrix[place, position] = features.iloc[warm, position].to_numpy()
+    return pd.DataFrame(matrix, index=index, columns=names, copy=False)
