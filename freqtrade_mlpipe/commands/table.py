@@ -65,6 +65,12 @@ COMMANDS = (
         (*COMMON, *MODEL, "rollback_version", "notes"),
     ),
     Command(
+        "list-features",
+        "List the feature catalogue with warm-ups, meanings and sources, and which features the configuration uses.",
+        "freqtrade_mlpipe.commands.features:start_list_features",
+        (*COMMON, *STRATEGY, "timeframe", "print_json"),
+    ),
+    Command(
         "list-models",
         "List models and their versions.",
         "freqtrade_mlpipe.commands.listing:start_list_models",

@@ -165,3 +165,19 @@ def test_other_settings_than_those_trained_with_change_nothing(
     workspace.configure(features={"informative_timeframes": [], "rank_features": []})
     found = started(workspace).populate_indicators(market[PAIR].copy(), {"pair": PAIR})
     pd.testing.assert_frame_equal(found, answer)
+
+
+def test_catalogue_is_listed_with_what_is_used(informed: Workspace, capsys: Any):
+    import json
+
+    assert informed.run("list-features", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    manifest = informed.registry().load_bundle(MODEL_NAME, "1").manifest
+    used = [row["name"] for row in listed["features"] if row["used"]]
+    own = [name for name in manifest.features if not name.startswith("%-")]
+    assert sorted(used + listed["derived"]) == sorted(own)
+    assert len({row["name"] for row in listed["features"]}) == len(listed["features"]) > 180
+    assert informed.run("list-features") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Warm-up: 517 candles" in out
+    assert "[t" in out  # formulas are no console markup
