@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from freqtrade_mlpipe.commands import stdout
 
@@ -25,8 +26,9 @@ class _Console(Console):
         stdout.discard()
 
 
-console = _Console()
-progress_console = Console(stderr=True)
+console = _Console(markup=False)
+"""Names, notes and formulas are printed as they are: square brackets in them are no markup."""
+progress_console = Console(stderr=True, markup=False)
 
 HEADLINE_METRICS = {
     "roc_auc": "ROC AUC",
@@ -98,7 +100,7 @@ def print_gates(report: GateReport, version: ModelVersion) -> None:
     for check in report.checks:
         table.add_row(
             check.name,
-            "[green]pass[/]" if check.passed else "[red]FAIL[/]",
+            Text("pass", "green") if check.passed else Text("FAIL", "red"),
             number(check.value),
             number(check.threshold),
             check.sentence,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from freqtrade_mlpipe.commands import stdout
@@ -35,7 +34,7 @@ def start_list_features(arguments: dict[str, Any]) -> int:
         row = column.indicator
         table.add_row(
             column.name, row.group, str(column.warmup), "yes" if column.name in names else "",
-            escape(row.measures), escape(row.source),
+            row.measures, row.source,
         )  # fmt: skip
     console.print(table)
     console.print(

@@ -7,6 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from freqtrade_mlpipe.commands.context import Context, load_context
 from freqtrade_mlpipe.commands.display import console, print_gates, print_training, print_version
 from freqtrade_mlpipe.commands.lifecycle import train_version, validate_version
@@ -169,7 +171,7 @@ def _show_backtest(context: Context, start: pd.Timestamp) -> None:
 
 
 def _step(number: int, text: str) -> None:
-    console.print(f"\n[bold]Step {number}/{N_STEPS}[/] {text}", highlight=False)
+    console.print(Text.assemble("\n", (f"Step {number}/{N_STEPS}", "bold"), f" {text}"))
 
 
 def _where_things_are(context: Context, page: Path, start: pd.Timestamp, *, promoted: bool) -> None:

@@ -338,14 +338,16 @@ class TestPromote:
         assert "The newest are: 1" in refused(trained, "promote", "--model-version", "7")
 
     def test_promotion_replaces_the_champion_and_keeps_the_notes(self, two_versions, capsys):
-        assert two_versions.run("promote", "--notes", "better in spring") == 0
+        assert two_versions.run("promote", "--notes", "better [in spring]") == 0
         assert "version 2 is in production" in words(capsys.readouterr().out)
         assert versions(two_versions)["2"] == "PRODUCTION"
         assert "PRODUCTION" not in versions(two_versions)["1"]
         assert two_versions.run("history", "--json") == 0
         history = json.loads(capsys.readouterr().out)
         assert [entry["production"] for entry in history] == ["1", "2"]
-        assert history[-1]["reason"] == "better in spring"
+        assert history[-1]["reason"] == "better [in spring]"
+        assert two_versions.run("history") == 0
+        assert "[in" in capsys.readouterr().out
 
 
 class TestRollback:
