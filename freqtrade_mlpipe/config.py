@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -185,6 +186,82 @@ class FeatureConfig(Section):
             if len(set(given)) != len(given):
                 raise ConfigError(f"FeatureConfig.{option} names one twice: {', '.join(given)}.")
         return self
+
+
+FREQAI_ONLY_KEYS = frozenset(
+    {
+        "label_period_candles", "weight_factor", "principal_component_analysis", "DI_threshold",
+        "use_SVM_to_remove_outliers", "svm_params", "use_DBSCAN_to_remove_outliers",
+        "outlier_protection_percentage", "inlier_metric_window", "noise_standard_deviation",
+        "plot_feature_importances", "shuffle_after_split", "reverse_train_test_order",
+        "stratify_training_data", "buffer_train_data_candles", "indicator_max_period_candles",
+    }
+)  # fmt: skip
+"""Keys of FreqAI's `feature_parameters` that say how FreqAI labels, splits, cleans or plots. Features
+do not depend on them, so they are accepted and ignored: labels, splits and preprocessing are ours.
+
+From freqtrade's `config_schema.py` and https://www.freqtrade.io/en/stable/freqai-parameter-table/, the
+keys of older releases included.
+"""
+
+
+class ExpansionConfig(Section):
+    """How a FreqAI strategy's own feature methods are run over timeframes, pairs, periods and shifts.
+
+    The names are FreqAI's. Order matters: it is the order of the columns.
+    """
+
+    include_timeframes: tuple[str, ...]
+    """Timeframes from the strategy's own on; it is put first if it is not among them."""
+    indicator_periods_candles: tuple[int, ...]
+    """Each calls `feature_engineering_expand_all` once."""
+    include_corr_pairlist: tuple[str, ...] = ()
+    include_shifted_candles: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key in ("include_timeframes", "indicator_periods_candles", "include_corr_pairlist"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ConfigError(
+                    f"ExpansionConfig: {key} repeats a value, found {list(values)}. Name each once."
+                )
+        if any(period < 1 for period in self.indicator_periods_candles):
+            raise ConfigError(
+                "ExpansionConfig: indicator_periods_candles must be at least 1, found "
+                f"{list(self.indicator_periods_candles)}."
+            )
+        return self
+
+    @classmethod
+    def from_freqtrade(cls, config: Mapping[str, Any]) -> Self | None:
+        """Read `freqai.feature_parameters` of a freqtrade configuration; None when there is none.
+
+        `FREQAI_ONLY_KEYS` are ignored, and so is a key that resembles none of FreqAI's: FreqAI
+        strategies keep parameters of their own in this block.
+
+        Raises
+        ------
+        ConfigError
+            When a key is missing, looks like a misspelt one, or has a wrong value.
+        """
+        block = config.get("freqai", {}).get("feature_parameters")
+        if block is None:
+            return None
+        if not isinstance(block, dict):
+            raise ConfigError(
+                "config: 'freqai.feature_parameters' must be a JSON object, found "
+                f"{type(block).__name__}."
+            )
+        known = FREQAI_ONLY_KEYS.union(cls.model_fields)
+        for key in sorted(set(block) - known, key=str):
+            near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.8)
+            if near:
+                raise ConfigError(
+                    f"config: freqai.feature_parameters has an unknown key '{key}'. "
+                    f"Did you mean '{near[0]}'?"
+                )
+        return cls(**{key: value for key, value in block.items() if key in cls.model_fields})
 
 
 class LabelConfig(Section):

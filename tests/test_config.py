@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from freqtrade_mlpipe.config import (
+    FREQAI_ONLY_KEYS,
+    ExpansionConfig,
     FeatureConfig,
     GateConfig,
     LabelConfig,
@@ -243,3 +245,83 @@ class TestEnvironmentVariables:
     def test_wrong_value_is_refused(self, freqtrade_reads):
         with pytest.raises(ConfigError, match="n_trials"):
             freqtrade_reads({"MODEL__N_TRIALS": "many"})
+
+
+FEATURE_PARAMETERS = {
+    "include_timeframes": ["5m", "15m", "4h"],
+    "include_corr_pairlist": ["BTC/USDT:USDT", "ETH/USDT:USDT"],
+    "label_period_candles": 20,
+    "include_shifted_candles": 2,
+    "DI_threshold": 0.9,
+    "weight_factor": 0.9,
+    "principal_component_analysis": False,
+    "use_SVM_to_remove_outliers": True,
+    "indicator_periods_candles": [10, 20],
+    "plot_feature_importances": 0,
+}
+"""As in freqtrade's config_examples/config_freqai.example.json."""
+
+
+def expansion_of(**changes: Any) -> ExpansionConfig | None:
+    block = {**FEATURE_PARAMETERS, **changes}
+    kept = {key: value for key, value in block.items() if value is not ...}
+    return ExpansionConfig.from_freqtrade({"freqai": {"feature_parameters": kept}})
+
+
+def test_freqai_block_of_freqtrades_example_is_read():
+    assert expansion_of() == ExpansionConfig(
+        include_timeframes=("5m", "15m", "4h"),
+        include_corr_pairlist=("BTC/USDT:USDT", "ETH/USDT:USDT"),
+        include_shifted_candles=2,
+        indicator_periods_candles=(10, 20),
+    )
+
+
+@pytest.mark.parametrize("config", [{}, {"freqai": {}}, {"freqai": {"enabled": True}}])
+def test_configuration_without_freqai_features_has_no_expansion(config):
+    assert ExpansionConfig.from_freqtrade(config) is None
+
+
+def test_every_feature_parameter_that_freqtrade_knows_is_known():
+    from freqtrade.config_schema.config_schema import CONF_SCHEMA
+
+    freqai = CONF_SCHEMA["definitions"]["freqai"]["properties"]["feature_parameters"]
+    assert set(freqai["properties"]) <= FREQAI_ONLY_KEYS.union(ExpansionConfig.model_fields)
+    assert not FREQAI_ONLY_KEYS.intersection(ExpansionConfig.model_fields)
+
+
+@pytest.mark.parametrize("key", sorted(FREQAI_ONLY_KEYS.union(ExpansionConfig.model_fields)))
+def test_misspelt_feature_parameter_is_refused_and_the_nearest_named(key):
+    typo = key[:-2] + key[-1]
+    with pytest.raises(ConfigError) as caught:
+        expansion_of(**{typo: 1})
+    assert f"unknown key '{typo}'" in str(caught.value)
+    assert f"Did you mean '{key}'?" in str(caught.value)
+
+
+def test_parameter_of_the_strategys_own_is_none_of_ours():
+    assert expansion_of(my_lookback={"fast": 3}) == expansion_of()
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"include_timeframes": ...}, "include_timeframes"),
+        ({"indicator_periods_candles": ...}, "indicator_periods_candles"),
+        ({"include_timeframes": "5m"}, "include_timeframes"),
+        ({"include_timeframes": ["5m", "1h", "5m"]}, "include_timeframes repeats"),
+        ({"include_corr_pairlist": ["BTC/USDT", "BTC/USDT"]}, "include_corr_pairlist repeats"),
+        ({"indicator_periods_candles": [10, 10]}, "indicator_periods_candles repeats"),
+        ({"indicator_periods_candles": [10, 0]}, "at least 1"),
+        ({"indicator_periods_candles": [10.5]}, "indicator_periods_candles"),
+        ({"include_shifted_candles": -1}, "include_shifted_candles"),
+    ],
+)
+def test_wrong_feature_parameter_is_named(changes, told):
+    with pytest.raises(ConfigError, match=told):
+        expansion_of(**changes)
+
+
+def test_feature_parameters_that_are_no_object_are_refused():
+    with pytest.raises(ConfigError, match="must be a JSON object, found list"):
+        ExpansionConfig.from_freqtrade({"freqai": {"feature_parameters": ["5m"]}})

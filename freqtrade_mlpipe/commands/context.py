@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from freqtrade_mlpipe.registry import ModelRegistry
 
+_FREQAI_IS_ON = (
+    "FreqAI is switched on, and would train its own models instead of trading ours. Set freqai.enabled to false: its "
+    "feature_parameters are read all the same."
+)
 _CHATTY_LOGGERS = ("alembic", "mlflow", "optuna", "ccxt")
 
 
@@ -50,6 +54,7 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
     """
     from freqtrade.configuration import setup_utils_configuration
     from freqtrade.enums import RunMode
+    from freqtrade.exceptions import ConfigurationError
     from freqtrade.loggers import setup_logging_pre
 
     from freqtrade_mlpipe.replay import register
@@ -62,7 +67,14 @@ def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Contex
     arguments = {**arguments, "config": _config_files(arguments)}
     mode = RunMode.BACKTEST if backtest else RunMode.UTIL_NO_EXCHANGE
     with _quiet(arguments):
-        config = setup_utils_configuration(arguments, mode)
+        try:
+            config = setup_utils_configuration(arguments, mode)
+        except ConfigurationError as error:
+            if backtest and "FreqAI" in str(error):
+                raise ConfigError(_FREQAI_IS_ON) from error
+            raise
+    if backtest and config.get("freqai", {}).get("enabled"):
+        raise ConfigError(_FREQAI_IS_ON)
     overrides = _overrides(arguments)
     if overrides:
         block = config.setdefault("mlpipe", {})
@@ -92,7 +104,10 @@ def load_strategy(context: Context) -> IStrategy:
             'No strategy: pass --strategy MLStrategy or set "strategy" in config.json. '
             "`freqtrade-mlpipe init` writes MLStrategy into a user directory."
         )
-    strategy = StrategyResolver.load_strategy(context.freqtrade)
+    try:
+        strategy = StrategyResolver.load_strategy(context.freqtrade)
+    except ImportError as error:  # freqtrade's refusal of a strategy for this trading mode
+        raise ConfigError(str(error)) from error
     if context.freqtrade.get("timeframe"):
         check_timeframe(str(context.freqtrade["timeframe"]))
     strategy.dp = DataProvider(context.freqtrade, None)

@@ -99,6 +99,10 @@ def _pinned(
     block = settings.setdefault("mlpipe", {})
     block["model_name"] = model_name
     block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
+    if (
+        "freqai" in settings
+    ):  # the mixin reads its features' parameters; FreqAI itself would train anew
+        settings["freqai"]["enabled"] = False
     settings.update(
         timerange=f"{int(start.timestamp())}-{int(end.timestamp()) if end else ''}",
         runmode=RunMode.BACKTEST,

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from freqtrade.data.dataprovider import DataProvider
 from freqtrade.exceptions import StrategyError
 from freqtrade.strategy import IStrategy
 
+from freqtrade_mlpipe.config import ExpansionConfig
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames
+from freqtrade_mlpipe.features.expansion import expand_features
 
 USER_FEATURE_PREFIX = "%-"
+
+_FREQAI_METHODS = (
+    "feature_engineering_expand_all",
+    "feature_engineering_expand_basic",
+    "feature_engineering_standard",
+)
 
 
 @dataclass(frozen=True)
@@ -23,21 +34,36 @@ class StrategyFeatures:
 
     Attributes
     ----------
-    strategy : whose `mlpipe_features` adds columns that start with ``%-``.
+    strategy : whose `mlpipe_features`, and FreqAI methods, add columns that start with ``%-``.
     engineer : computes the catalogue's.
     """
 
     strategy: IStrategy
     engineer: FeatureEngineer
 
+    @cached_property
+    def expansion(self) -> ExpansionConfig | None:
+        """How the strategy's FreqAI methods are run; None where it has none, or there is no configuration of them."""
+        own = type(self.strategy)
+        if all(getattr(own, name) is getattr(IStrategy, name) for name in _FREQAI_METHODS):
+            return None
+        return ExpansionConfig.from_freqtrade(self.strategy.config)
+
     @property
     def startup_candles(self) -> int:
         """Candles, of each frame's own timeframe, before the first row that is complete."""
         return max(int(self.strategy.startup_candle_count), self.engineer.startup_candles)
 
-    def frame_keys(self, pairs: Iterable[str]) -> list[FrameKey]:
+    def frame_keys(self, pairs: Sequence[str]) -> list[FrameKey]:
         """Pair and timeframe of the frames that features of `pairs` need besides each pair's own candles."""
-        return self.engineer.frame_keys(pairs)
+        keys = set(self.engineer.frame_keys(pairs))
+        if self.expansion is not None:
+            own = str(self.strategy.timeframe)
+            timeframes = {own, *self.expansion.include_timeframes}
+            for pair in pairs:
+                sources = {pair, *self.expansion.include_corr_pairlist}
+                keys |= set(product(sources, timeframes)) - {(pair, own)}
+        return sorted(keys)
 
     def __call__(self, dataframe: pd.DataFrame, pair: str, frames: Frames) -> pd.DataFrame:
         """float32, one row a candle on the index of `dataframe`; NaN during warm-up.
@@ -69,17 +95,26 @@ class StrategyFeatures:
             parts.append(self.engineer.transform(dataframe, pair=pair, frames=frames))
         own = getattr(self.strategy, "mlpipe_features", None)
         if own is not None:
-            parts.append(self._called("mlpipe_features", own, dataframe, pair))
+            parts.append(self._own(own, dataframe, pair))
+        if self.expansion is not None:
+            expanded = expand_features(
+                self.strategy,
+                dataframe,
+                pair=pair,
+                timeframe=str(self.strategy.timeframe),
+                config=self.expansion,
+                candles=frames.candles,
+            )
+            parts.append(_usable(expanded))
         return parts
 
-    def _called(
-        self, name: str, method: Callable[..., Any], dataframe: pd.DataFrame, pair: str
-    ) -> pd.DataFrame:
+    def _own(self, method: Callable[..., Any], dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
         try:
             return _own_columns(method(dataframe.copy(), {"pair": pair}), len(dataframe))
         except Exception as error:
             raise StrategyError(
-                f"{pair}: {name} of {type(self.strategy).__name__} failed: {type(error).__name__}: {error}"
+                f"{pair}: mlpipe_features of {type(self.strategy).__name__} failed: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
 
@@ -89,11 +124,21 @@ def frames_of(dp: DataProvider) -> Frames:
 
 
 def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:
-    """The user's features as float32, infinities as NaN."""
+    """The user's features, usable."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"it must return the dataframe, found {type(frame).__name__}")
     if len(frame) != n_candles:
         raise ValueError(f"it must keep every row, found {len(frame)} rows for {n_candles} candles")
     columns = [name for name in frame.columns if str(name).startswith(USER_FEATURE_PREFIX)]
-    own = frame[columns].astype("float32")
-    return own.where(own.abs() != float("inf"))
+    return _usable(frame[columns])
+
+
+def _usable(features: pd.DataFrame) -> pd.DataFrame:
+    """float32, infinities as NaN."""
+    with np.errstate(over="ignore"):
+        values = features.to_numpy(dtype=np.float32, na_value=np.nan)
+    return pd.DataFrame(
+        np.where(np.isinf(values), np.float32(np.nan), values),
+        index=features.index,
+        columns=features.columns,
+    )

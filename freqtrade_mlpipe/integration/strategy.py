@@ -121,7 +121,7 @@ class MLPipeMixin(IStrategy):
         return dataframe
 
     def mlpipe_compute(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
-        """Features of every candle: the catalogue's and `mlpipe_features`', float32, NaN during warm-up.
+        """Features of every candle: the catalogue's, `mlpipe_features`' and FreqAI methods', float32, NaN in warm-up.
 
         Those of the model that is served; without one, those of the configuration.
 
@@ -132,14 +132,14 @@ class MLPipeMixin(IStrategy):
         StrategyError
             When `mlpipe_features` fails, or does not give one row of numbers a candle.
         """
-        features = StrategyFeatures(self, self._engineer())
-        return features(dataframe, metadata["pair"], self._frames())
+        return self._features()(dataframe, metadata["pair"], self._frames())
 
-    def _engineer(self) -> FeatureEngineer:
+    def _features(self) -> StrategyFeatures:
         if self._mlpipe_served is not None:
-            return self._mlpipe_served.engineer
+            return StrategyFeatures(self, self._mlpipe_served.engineer)
         pairs = self.config.get("exchange", {}).get("pair_whitelist", [])
-        return FeatureEngineer(self.mlpipe.features, timeframe=self.timeframe, pairs=pairs)
+        engineer = FeatureEngineer(self.mlpipe.features, timeframe=self.timeframe, pairs=pairs)
+        return StrategyFeatures(self, engineer)
 
     def _frames(self) -> Frames:
         """Candles of other pairs and timeframes; they stand still in a backtest, and move on in a bot."""
@@ -153,7 +153,7 @@ class MLPipeMixin(IStrategy):
 
     def informative_pairs(self) -> list[tuple[str, str]]:
         """Pair and timeframe of the candles that features need besides those of the whitelist."""
-        return list(self._engineer().frame_keys(self.dp.current_whitelist()))
+        return list(self._features().frame_keys(self.dp.current_whitelist()))
 
     def gather_informative_pairs(self) -> list[tuple[str, str, CandleType]]:
         """freqtrade's list; ours stay in it when a strategy's own `informative_pairs` does not call this one."""
