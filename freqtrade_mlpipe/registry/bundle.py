@@ -41,6 +41,8 @@ from freqtrade_mlpipe.registry.manifest import (
 )
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest
 
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
+           RecursionError, MemoryError)  # fmt: skip
 _UNLISTED = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
 
 if TYPE_CHECKING:
@@ -272,7 +274,7 @@ def _load_member(files: Mapping[str, bytes], k: int, manifest: Manifest) -> Memb
         member = Member.from_files(own)
     except MLPipeError as error:
         raise BundleError(f"Member {k} of the bundle cannot be loaded: {error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+    except _DAMAGE as error:
         raise BundleError(
             f"Member {k} of the bundle cannot be read ({type(error).__name__}: {error}). "
             "Get the bundle again, or train again."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +61,13 @@ def compute(candles: pd.DataFrame, pair: str) -> pd.DataFrame:
     ).astype(np.float32)
 
 
-def make_member(model_type: str, rows: slice, valid: tuple[str, str | None], seed: int) -> Member:
+def make_member(
+    model_type: str,
+    rows: slice,
+    valid: tuple[str, str | None],
+    seed: int,
+    params: Mapping[str, float] | None = None,
+) -> Member:
     candles = make_candles()
     X = compute(candles, "BTC/USDT").iloc[rows].dropna()
     future = candles["close"].shift(-3).loc[X.index] > candles["close"].loc[X.index]
@@ -71,7 +77,7 @@ def make_member(model_type: str, rows: slice, valid: tuple[str, str | None], see
     weight = np.ones(len(y))
     half = len(y) // 2
     model = MODELS[model_type].fit(
-        {},
+        params or {},
         FitData(matrix[:half], y[:half], weight[:half], matrix[half:], y[half:], weight[half:]),
         seed=seed,
         early_stopping_rounds=3,
