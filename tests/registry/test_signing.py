@@ -105,7 +105,7 @@ def test_stranger_and_nobody_are_refused_where_a_signature_is_asked_for(
     with pytest.raises(BundleError, match="not signed"):
         require_trusted(bundle.path, bundle.digest, trusted)
     signed(bundle, key)
-    with pytest.raises(BundleError, match="not in registry.trusted_keys"):
+    with pytest.raises(BundleError, match=r"not in registry\.trusted_keys"):
         require_trusted(bundle.path, bundle.digest, trusted)
 
 
@@ -127,7 +127,7 @@ def test_registry_neither_promotes_nor_loads_nor_serves_what_nobody_trusted_sign
 
     generate_key(tmp_path / "stranger.pem")
     strict.sign_model(NAME, 1, tmp_path / "stranger.pem")
-    with pytest.raises(BundleError, match="not in registry.trusted_keys"):
+    with pytest.raises(BundleError, match=r"not in registry\.trusted_keys"):
         strict.promote_to_production(NAME, 1, force_reason="now")
 
     assert strict.sign_model(NAME, 1, key) == trusted[0] == strict.signer_of(NAME, 1)

@@ -51,7 +51,7 @@ def test_tags_and_notes_change_and_the_rest_stays(registry: ModelRegistry, bundl
     assert (live.notes, live.tags) == ("new", ("a", "c"))
     assert registry.get_model_history(NAME)[-1].reason == "why"
     assert (live.metrics, live.digest) == (first.metrics, first.digest)
-    with pytest.raises(RegistryError, match="no tag 'x'. It has: a, c"):
+    with pytest.raises(RegistryError, match=r"no tag 'x'\. It has: a, c"):
         registry.tag_model(NAME, 1, remove=["x"])
     with pytest.raises(RegistryError, match="empty"):
         registry.tag_model(NAME, 1, add=[" "])
@@ -99,21 +99,18 @@ def test_healthy_registry_has_no_problems(many: ModelRegistry) -> None:
 
 
 def test_doctor_mends_alias_status_and_unfinished_deletion(many: ModelRegistry) -> None:
-    connection = many._connection
-    connection.set_alias(NAME, "production", "7")
-    connection.set_tag(NAME, "5", "mlpipe.status", "PRODUCTION")
     many._catalogue.finish_deletion = lambda *_: None  # type: ignore[method-assign]
     many.delete_model(NAME, 4)
     many = ModelRegistry(directory=many.directory)
+    connection = many._connection
+    connection.set_alias(NAME, "production", "7")
+    connection.set_tag(NAME, "5", "mlpipe.status", "PRODUCTION")
 
     found = problems(many)
     assert len(found) == 3
     assert any("version 7, version 3 is in production" in what for what in found)
     assert any("deletion of version 4 was not finished" in what for what in found)
-    assert any(
-        "version 5 is tagged PRODUCTION, it is STAGED" in w.lower() or "Version 5" in w
-        for w in found
-    )
+    assert any("ersion 5 is tagged PRODUCTION, it is STAGED" in what for what in found)
     assert len(problems(many)) == 3, "reporting mends nothing"
     problems(many, mend=True)
     # The bundle run of the deleted version is empty now.
@@ -146,7 +143,7 @@ def test_doctor_removes_what_no_version_owns(
     assert problems(registry) == []
     assert registry.get_model_names() == [NAME]
     assert len(list((registry.directory / "artifacts").rglob("manifest.json"))) == 1
-    registry.load_bundle(NAME, 1).self_test
+    assert registry.load_bundle(NAME, 1).digest == bundle.digest
 
 
 def test_artifacts_of_users_own_runs_are_left_alone(
