@@ -153,6 +153,9 @@ def experiment_id(client: MlflowClient, name: str, directory: Path) -> str:
 def _resolve_uri(tracking_uri: str | None, directory: Path) -> str:
     if tracking_uri is None:
         return f"sqlite:///{(directory.absolute() / DATABASE_NAME).as_posix()}"
+    if tracking_uri.startswith("postgresql://"):
+        # The driver of our extra `server`; SQLAlchemy's default changed with 2.1.
+        return tracking_uri.replace("postgresql://", "postgresql+psycopg2://", 1)
     scheme = urlsplit(tracking_uri).scheme.split("+")[0]
     if scheme in (*_SERVER_SCHEMES, *_DATABASE_SCHEMES):
         return tracking_uri

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ from freqtrade_mlpipe.registry import (
     selftest_from_candles,
     write_bundle,
 )
+from tests.registry.server import missing as server_missing
+from tests.registry.server import running
 
 NOW = datetime(2026, 1, 2, 3, tzinfo=UTC)
 FEATURES = ("momentum", "range", "volume_ratio", "hour_sine")
@@ -175,6 +177,44 @@ def new_directory(empty_database: Path, tmp_path: Path) -> Callable[[str], Path]
 @pytest.fixture
 def registry(new_directory: Callable[[], Path]) -> ModelRegistry:
     return ModelRegistry(directory=new_directory())
+
+
+ANY_STORE = ("sqlite", pytest.param("server", marks=(pytest.mark.server, pytest.mark.slow)))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of an MLflow server on PostgreSQL."""
+    reason = server_missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with running() as found:
+        yield found.uri
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where a registry is: what a process needs to open it."""
+
+    tracking_uri: str | None
+    directory: Path
+
+    def open(self) -> ModelRegistry:
+        return ModelRegistry(self.tracking_uri, self.directory)
+
+
+@pytest.fixture(params=ANY_STORE)
+def store(
+    request: pytest.FixtureRequest, new_directory: Callable[[], Path], tmp_path: Path
+) -> Store:
+    """An empty store: SQLite and a folder, or PostgreSQL behind a server."""
+    if request.param == "sqlite":
+        return Store(None, new_directory())
+    uri = request.getfixturevalue("server")
+    client = open_store(uri, tmp_path)
+    for model in client.search_registered_models(max_results=1000):
+        client.delete_registered_model(model.name)
+    return Store(uri, tmp_path / "registry")
 
 
 @pytest.fixture(scope="session")
