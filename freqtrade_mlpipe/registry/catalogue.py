@@ -53,7 +53,8 @@ class Catalogue:
     def require_model(self, name: str) -> None:
         """Refuse a model that does not exist, naming those that do."""
         check_model_name(name)
-        if not self.connection.has_model(name):
+        # MLflow reads every version to answer for the model itself; one is enough to know of it.
+        if not (self.connection.list_versions(name, newest=1) or self.connection.has_model(name)):
             known = self.names()
             raise RegistryError(
                 f"No registered model {name!r}. "

@@ -136,9 +136,9 @@ class Connection:
 
     def get_alias(self, name: str, alias: str) -> str | None:
         """The version an alias names, or None."""
-        model = self.model(name)
-        found = None if model is None else model.aliases.get(alias)
-        return None if found is None else str(found)
+        find = partial(self.client.get_model_version_by_alias, name, alias)
+        found: Any = self._call(find, missing=None)
+        return None if found is None else str(found.version)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Let an alias name a version."""
