@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,6 +34,7 @@ CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier"]
 Scope = Literal["pooled", "per_pair"]
+PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
 
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
@@ -307,25 +308,57 @@ class ModelConfig(Section):
 
 
 class GateConfig(Section):
-    """Thresholds of the validation gates. None (or an empty mapping) switches a gate off."""
+    """Thresholds of the validation gates. None (or an empty mapping) switches a gate off.
+
+    Each threshold is also an option of `validate`: `max_drawdown` is `--max-drawdown`.
+    """
 
     final_window_fraction: float = Field(default=0.2, gt=0, lt=0.6)
     """Share of the time span, at its end, that training never sees and the backtest gate trades."""
     min_metrics: dict[str, float] = Field(default_factory=dict)
-    max_baseline_p_value: float | None = Field(default=0.01, gt=0, lt=1)
-    min_deflated_sharpe: float | None = Field(default=0.95, gt=0, lt=1)
-    min_backtest_sharpe: float | None = 0.5
-    min_backtest_trades: int | None = Field(default=20, ge=1)
-    min_profit_factor: float | None = Field(default=1.0, ge=0)
-    max_drawdown: float | None = Field(default=0.35, gt=0, le=1)
-    max_calibration_error: float | None = Field(default=0.1, gt=0, le=1)
-    champion_tolerance: float | None = Field(default=0.0, ge=0)
-    """How much lower than the champion's the backtest Sharpe may be on the same window."""
-    min_market_excess: float | None = None
-    """By how much the backtest's total profit must exceed the market's change (fractions)."""
-    max_feature_drift: float | None = Field(default=None, gt=0)
-    """Largest population stability index of a feature between training and now."""
-    max_report_age_hours: float = Field(default=168.0, gt=0)
+    max_baseline_p_value: float | None = Field(
+        default=0.01, gt=0, lt=1, description="Largest p-value against each baseline's log-loss."
+    )
+    min_deflated_sharpe: float | None = Field(
+        default=0.95, gt=0, lt=1,
+        description="Least probability that the out-of-sample Sharpe ratio is no luck of many trials.",
+    )  # fmt: skip
+    min_backtest_sharpe: float | None = Field(
+        default=0.5, description="Least Sharpe ratio on the final window."
+    )
+    min_backtest_trades: int | None = Field(
+        default=20, ge=1, description="Fewest trades on the final window."
+    )
+    min_profit_factor: float | None = Field(
+        default=1.0, ge=0, description="Least profit factor on the final window."
+    )
+    max_drawdown: float | None = Field(
+        default=0.35, gt=0, le=1, description="Largest drawdown on the final window, a fraction."
+    )
+    max_calibration_error: float | None = Field(
+        default=0.1, gt=0, le=1, description="Largest expected calibration error out of sample."
+    )
+    champion_tolerance: float | None = Field(
+        default=0.0, ge=0,
+        description="How much lower than the champion's the Sharpe ratio on the final window may be.",
+    )  # fmt: skip
+    min_market_excess: float | None = Field(
+        default=None,
+        description="By how much the profit on the final window must exceed the market's change (fractions).",
+    )
+    max_feature_drift: float | None = Field(
+        default=None, gt=0,
+        description="Largest population stability index of a feature between training and now.",
+    )  # fmt: skip
+    max_window_uses: int | None = Field(
+        default=None, ge=1,
+        description="How often versions of one model may be judged on the same final window.",
+    )  # fmt: skip
+    max_report_age_hours: float = Field(
+        default=168.0, gt=0, description="Hours until a validation expires."
+    )
+    custom: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")], ...] = ()
+    """Gates of your own, `module.Class` each, from `user_data/gates/` or any importable module."""
 
 
 class RegistryConfig(Section):
@@ -334,6 +367,21 @@ class RegistryConfig(Section):
     tracking_uri: str | None = None
     """An MLflow tracking URI; None: SQLite under `directory`."""
     directory: Path = Path("mlpipe")
+    keep_versions: int = Field(default=10, ge=1)
+    """How many of the newest versions `prune` keeps."""
+    require_signature: bool = False
+    """Serve and promote only bundles signed by one of `trusted_keys`."""
+    trusted_keys: tuple[PublicKey, ...] = ()
+    """Public keys as `freqtrade-mlpipe keys generate` prints them: `ed25519:` and base64."""
+
+    @model_validator(mode="after")
+    def _somebody_is_trusted(self) -> Self:
+        if self.require_signature and not self.trusted_keys:
+            raise ConfigError(
+                "RegistryConfig: require_signature is on, but trusted_keys is empty, so that nothing could be served. "
+                "Add a public key; `freqtrade-mlpipe keys generate` makes one."
+            )
+        return self
 
 
 class TrackingConfig(Section):

@@ -35,6 +35,10 @@ class TrackingError(MLPipeError):
     """The experiment tracker cannot be used as configured."""
 
 
+class StoreUnavailableError(TrackingError):
+    """The database or server that keeps runs and models does not answer."""
+
+
 class MissingExtraError(MLPipeError):
     """An optional dependency is not installed."""
 

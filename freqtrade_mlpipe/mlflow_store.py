@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from freqtrade_mlpipe.exceptions import TrackingError
+from freqtrade_mlpipe.exceptions import MissingExtraError, StoreUnavailableError, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +35,12 @@ _ENVIRONMENT = {
     # The defaults retry for minutes when the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    # PostgreSQL's client library; it waits without end by default.
+    "PGCONNECT_TIMEOUT": "3",
 }
+_CONNECT_SECONDS = 3
+_PASSWORD = re.compile(r"(?<=://)([^/@:?]*:)[^/?]*(?=@)")
+_SECRET_PARAMETER = re.compile(r"([?&][a-z_]*(?:password|token|secret)=)[^&]*")
 
 
 def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
@@ -56,12 +63,18 @@ def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
     TrackingError
         The URI is of a kind MLflow no longer writes to (a folder), or the database was written by
         another version of MLflow.
+    StoreUnavailableError
+        The database server does not answer, or refuses the user.
+    MissingExtraError
+        The driver of the database is not installed.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     uri = _resolve_uri(tracking_uri, directory)
     if uri.startswith("sqlite:///"):
         _ensure_sqlite(Path(uri.removeprefix("sqlite:///")), artifact_root(directory))
+    elif urlsplit(uri).scheme not in _SERVER_SCHEMES:
+        _require_database(uri)
 
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -76,6 +89,29 @@ def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
             f"The MLflow database {shown} was written by another version of MLflow. "
             f"Back it up, then run: mlflow db upgrade '{shown}'. MLflow says: {error}"
         ) from error
+
+
+def _require_database(uri: str) -> None:
+    """Connect once: MLflow would try for a minute and a half before it says what is wrong."""
+    import sqlalchemy
+
+    shown = _without_password(uri)
+    parts = urlsplit(uri)
+    try:
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), _CONNECT_SECONDS).close()
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+        engine.connect().close()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "server") from error
+    except (OSError, ValueError, sqlalchemy.exc.SQLAlchemyError) as error:
+        # Not the driver's own words: some repeat the whole URI.
+        reason = str(getattr(error, "orig", error)).replace(uri, shown).strip()
+        if parts.password:
+            reason = reason.replace(parts.password, "…")
+        raise StoreUnavailableError(
+            f"The database {shown} cannot be used: {reason[:300]}. Start it, or mend the URI."
+        ) from None
 
 
 def artifact_root(directory: Path) -> Path:
@@ -117,6 +153,9 @@ def experiment_id(client: MlflowClient, name: str, directory: Path) -> str:
 def _resolve_uri(tracking_uri: str | None, directory: Path) -> str:
     if tracking_uri is None:
         return f"sqlite:///{(directory.absolute() / DATABASE_NAME).as_posix()}"
+    if tracking_uri.startswith("postgresql://"):
+        # The driver of our extra `server`; SQLAlchemy's default changed with 2.1.
+        return tracking_uri.replace("postgresql://", "postgresql+psycopg2://", 1)
     scheme = urlsplit(tracking_uri).scheme.split("+")[0]
     if scheme in (*_SERVER_SCHEMES, *_DATABASE_SCHEMES):
         return tracking_uri
@@ -156,7 +195,5 @@ def _ensure_sqlite(database: Path, artifacts: Path) -> None:
 
 
 def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":…@", 1)
+    """`uri` for a message: neither the password before the host nor one among the parameters."""
+    return _SECRET_PARAMETER.sub(r"\1…", _PASSWORD.sub(r"\1…", uri))

@@ -41,7 +41,11 @@ class Context:
         from freqtrade_mlpipe.registry import ModelRegistry
 
         settings = self.mlpipe.registry
-        return ModelRegistry(tracking_uri=settings.tracking_uri, directory=settings.directory)
+        return ModelRegistry(
+            tracking_uri=settings.tracking_uri,
+            directory=settings.directory,
+            trusted_keys=settings.trusted_keys if settings.require_signature else None,
+        )
 
 
 def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Context:
@@ -163,14 +167,12 @@ def _config_files(arguments: dict[str, Any]) -> list[str]:
 
 def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
     """Command-line options that stand for keys of the `mlpipe` block."""
+    from freqtrade_mlpipe.commands.options import GATE_OPTIONS
+
     model = {"model_type": arguments.get("model_type"), "n_trials": arguments.get("trials"),
              "random_state": arguments.get("random_seed")}  # fmt: skip
-    gates = {
-        "min_metrics": dict(arguments.get("min_metric") or ()) or None,
-        "min_backtest_sharpe": arguments.get("min_backtest_sharpe"),
-        "min_backtest_trades": arguments.get("min_backtest_trades"),
-        "max_drawdown": arguments.get("max_drawdown"),
-    }
+    gates: dict[str, Any] = {name: arguments.get(name) for name in GATE_OPTIONS}
+    gates["min_metrics"] = dict(arguments.get("min_metric") or ()) or None
     wanted: dict[str, Any] = {
         "model_name": arguments.get("model_name"),
         "model": model,
@@ -187,12 +189,14 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge(block: dict[str, Any], key: str, value: Any) -> None:
+    from freqtrade_mlpipe.commands.options import OFF
+
     if isinstance(value, dict):
         inner = block.setdefault(key, {})
         for name, item in value.items():
             _merge(inner, name, item)
     else:
-        block[key] = value
+        block[key] = None if value == OFF else value
 
 
 def _not_about_replay(record: logging.LogRecord) -> bool:

@@ -106,6 +106,13 @@ def print_gates(report: GateReport, version: ModelVersion) -> None:
             check.sentence,
         )
     console.print(table)
+    if report.window is not None and report.window_uses is not None:
+        start, end = report.window
+        console.print(
+            f"The final window, {start:%Y-%m-%d} to {end:%Y-%m-%d}, or a part of it has judged versions of "
+            f"{version.name} {_times(report.window_uses)}; the more often, the less it proves.",
+            highlight=False,
+        )
 
 
 def print_version(version: ModelVersion, what: str) -> None:
@@ -134,3 +141,22 @@ def number(value: float | int | None) -> str:
     if float(value).is_integer() and abs(value) < 1e12:
         return f"{int(value)}"
     return f"{value:.4g}"
+
+
+def n_bytes(count: int) -> str:
+    """A number of bytes for a reader.
+
+    Examples
+    --------
+    >>> n_bytes(512), n_bytes(2_500_000)
+    ('512 B', '2.5 MB')
+    """
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -139,9 +139,12 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
     """
     from freqtrade_mlpipe.integration.backtest import run_backtest
     from freqtrade_mlpipe.pipeline import gather_evidence
+    from freqtrade_mlpipe.registry import load_custom_gates
 
     strategy = load_strategy(context)
     require_mixin(strategy)
+    gates = context.mlpipe.gates
+    custom = load_custom_gates(gates.custom, context.user_data / "gates")
     registry = context.registry()
     bundle = registry.load_bundle(version.name, version.version)
     manifest = bundle.manifest
@@ -181,7 +184,7 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
             frames=Frames.of(frames),
         )
     report = registry.validate_with_evidence(
-        version.name, version.version, evidence, context.mlpipe.gates, now=datetime.now(UTC)
+        version.name, version.version, evidence, gates, custom_gates=custom, now=datetime.now(UTC)
     )
     return report, outcome
 

@@ -48,10 +48,11 @@ def start_list_models(arguments: dict[str, Any]) -> int:
 
 def start_show_model(arguments: dict[str, Any]) -> int:
     """Everything the registry knows of one version."""
+    from freqtrade_mlpipe.registry import verify_bundle
+
     context = load_context(arguments)
-    registry = context.registry()
     version = wanted_version(context, arguments.get("model_version"))
-    manifest = registry.load_bundle(version.name, version.version).manifest
+    manifest, _, _ = verify_bundle(version.model_path)
     if arguments.get("print_json"):
         stdout.write_json({**_plain(version), "manifest": manifest.model_dump(mode="json")})
         return 0
@@ -69,6 +70,7 @@ def start_show_model(arguments: dict[str, Any]) -> int:
             "data hash": manifest.data_hash,
             "digest": version.digest,
             "tracking run": version.run_id,
+            "tags": ", ".join(version.tags) or "-",
             "notes": version.notes,
         },
     )

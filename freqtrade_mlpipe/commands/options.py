@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from argparse import ArgumentParser, ArgumentTypeError
 from copy import deepcopy
-from typing import Any
+from typing import Any, get_args
 
 from freqtrade.commands.cli_options import AVAILABLE_CLI_OPTIONS, Arg
 
-from freqtrade_mlpipe.config import ModelConfig
+from freqtrade_mlpipe.config import GateConfig, ModelConfig
+from freqtrade_mlpipe.exceptions import ConfigError
 
 
 def metric_minimum(text: str) -> tuple[str, float]:
@@ -28,16 +29,6 @@ def metric_minimum(text: str) -> tuple[str, float]:
     if not name or not math.isfinite(minimum):
         raise ArgumentTypeError(f"expected NAME=NUMBER such as f1=0.6, found '{text}'")
     return name, minimum
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"expected a number such as 0.2, found '{text}'") from None
-    if not 0 < value <= 1:
-        raise ArgumentTypeError(f"expected a fraction above 0 and at most 1, found '{text}'")
-    return value
 
 
 def _at_least(minimum: int) -> Any:
@@ -63,7 +54,43 @@ def _signal(text: str) -> float:
     return value
 
 
-OPTIONS: dict[str, Arg] = {
+def _threshold(name: str) -> Any:
+    """A parser of the gate setting `name`: what the configuration would accept, or `off`."""
+
+    def parse(text: str) -> float | str:
+        try:
+            value = None if text == OFF else float(text)
+            if value is not None and value.is_integer():
+                value = int(value)
+            GateConfig(**{name: value})
+        except ConfigError as error:
+            raise ArgumentTypeError(str(error).partition(": ")[2]) from None
+        except (ValueError, OverflowError):
+            raise ArgumentTypeError(f"expected a number or {OFF!r}, found '{text}'") from None
+        return OFF if value is None else value
+
+    return parse
+
+
+def _gate_options() -> dict[str, Arg]:
+    """An option for each threshold of the gate table that has a description."""
+    return {
+        name: Arg(
+            f"--{name.replace('_', '-')}", type=_threshold(name), metavar="X",
+            help=f"{field.description} `off` switches the gate off.".replace("%", "%%")
+            if type(None) in get_args(field.annotation) else field.description,
+        )
+        for name, field in GateConfig.model_fields.items()
+        if field.description
+    }  # fmt: skip
+
+
+OFF = "off"
+GATE_OPTIONS = _gate_options()
+GROUPS = {"gates": ("min_metric", *GATE_OPTIONS)}
+"""Names in the command table that stand for several options."""
+
+OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "model_name": Arg(
         "--model-name", metavar="NAME", help="Model name (default: mlpipe.model_name of the configuration)."
     ),
@@ -91,15 +118,17 @@ OPTIONS: dict[str, Arg] = {
         "--min-metric", type=metric_minimum, action="append", metavar="NAME=VALUE",
         help="Least value of an out-of-sample metric, such as f1=0.6. May be repeated.",
     ),
-    "min_backtest_sharpe": Arg(
-        "--min-backtest-sharpe", type=float, metavar="X", help="Least Sharpe ratio on the final window."
+    "keep": Arg(
+        "--keep", type=_at_least(1), metavar="N",
+        help="How many of the newest versions to keep (default: registry.keep_versions).",
     ),
-    "min_backtest_trades": Arg(
-        "--min-backtest-trades", type=_at_least(1), metavar="N", help="Fewest trades on the final window."
-    ),
-    "max_drawdown": Arg(
-        "--max-drawdown", type=_fraction, metavar="F", help="Largest drawdown on the final window, a fraction."
-    ),
+    "confirmed": Arg("--yes", action="store_true", help="Do it; without, only show what would be done."),
+    "add_tag": Arg("--add", action="append", metavar="TAG", help="Add a tag. May be repeated."),
+    "remove_tag": Arg("--remove", action="append", metavar="TAG", help="Remove a tag. May be repeated."),
+    "new_notes": Arg("--notes", metavar="TEXT", help="Replace the note of the version."),
+    "keys_action": Arg("keys_action", choices=["generate", "show"], help="Make a key, or show a public one."),
+    "key_file": Arg("--key-file", metavar="PATH", help="File of the private key."),
+    "bundle": Arg("--bundle", metavar="DIR", help="A bundle's folder instead of a registered version."),
     "all_models": Arg("--model-name", metavar="NAME", help="Only this model (default: all)."),
     "print_json": Arg("--json", action="store_true", help="Print JSON instead of a table."),
     "quick_userdir": Arg(
@@ -119,8 +148,9 @@ OPTIONS: dict[str, Arg] = {
 
 def add_options(parser: ArgumentParser, names: tuple[str, ...]) -> None:
     """Add the named options: ours where we define the name, otherwise freqtrade's."""
-    for name in names:
+    for name in (name for group in names for name in GROUPS.get(group, (group,))):
         option = OPTIONS.get(name) or AVAILABLE_CLI_OPTIONS[name]
         settings = deepcopy(option.kwargs)
-        destination = settings.pop("dest", name)
-        parser.add_argument(*option.cli, dest=destination, **settings)
+        if option.cli[0].startswith("-"):
+            settings.setdefault("dest", name)
+        parser.add_argument(*option.cli, **settings)

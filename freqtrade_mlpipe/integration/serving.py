@@ -62,12 +62,16 @@ def engineer_of(bundle: Bundle) -> FeatureEngineer:
 
 
 def _cache(config: MLPipeConfig) -> BundleCache:
-    return _cache_at(config.registry.directory, config.registry.tracking_uri)
+    settings = config.registry
+    trusted = settings.trusted_keys if settings.require_signature else None
+    return _cache_at(settings.directory, settings.tracking_uri, trusted)
 
 
 @lru_cache(maxsize=4)
-def _cache_at(directory: Path, tracking_uri: str | None) -> BundleCache:
-    return BundleCache(directory, tracking_uri)
+def _cache_at(
+    directory: Path, tracking_uri: str | None, trusted_keys: tuple[str, ...] | None
+) -> BundleCache:
+    return BundleCache(directory, tracking_uri, trusted_keys=trusted_keys)
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,8 @@ TRUSTED_TYPES = ("sklearn.tree._tree.Tree",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SCHEMA = "schema.json"
 _LEVELS = 63
+# A forest's arrays unpack to 3 to 6 times the file.
+_MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO = 16 * 1024**2, 30
 _DAMAGE = (
     ValueError,
     LookupError,
@@ -36,6 +38,8 @@ _DAMAGE = (
     EOFError,
     OSError,
     NotImplementedError,
+    RecursionError,
+    MemoryError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -156,6 +160,12 @@ def _load(data: bytes) -> FittedModel:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _MAX_UNPACKED_BYTES + _MAX_UNPACKED_RATIO * len(data):
+            raise BundleError(
+                f"The forest file of {len(data)} bytes unpacks to {unpacked}: refused."
+            )
         forest = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise BundleError(f"The forest file holds types that are never loaded: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.models.lightgbm_text import check_lightgbm_text
 from freqtrade_mlpipe.models.spec import (
     FitData,
     FittedModel,
@@ -122,6 +123,7 @@ def _datasets(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
 def _load(data: bytes) -> FittedModel:
     import lightgbm as lgb
 
+    check_lightgbm_text(data)
     try:
         return LightGBMModel(data.decode())
     except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from freqtrade_mlpipe.models.spec import (
     Vector,
     normalised,
 )
+from freqtrade_mlpipe.models.xgboost_ubj import check_xgboost_ubj
 
 _FORCED = {
     "objective": "binary:logistic",
@@ -114,6 +115,7 @@ def _matrices(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
 def _load(data: bytes) -> FittedModel:
     import xgboost as xgb
 
+    check_xgboost_ubj(data)
     try:
         return XGBoostModel(data)
     except xgb.core.XGBoostError as error:

@@ -11,6 +11,7 @@ from freqtrade_mlpipe.registry.bundle import (
 )
 from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
+from freqtrade_mlpipe.registry.custom_gates import CustomGate, load_custom_gates
 from freqtrade_mlpipe.registry.evidence import (
     BacktestSummary,
     Comparison,
@@ -23,7 +24,9 @@ from freqtrade_mlpipe.registry.manifest import Manifest
 from freqtrade_mlpipe.registry.report import Check, GateReport
 from freqtrade_mlpipe.registry.saving import save_model
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, selftest_from_rows
+from freqtrade_mlpipe.registry.signing import generate_key
 from freqtrade_mlpipe.registry.store import ModelRegistry
+from freqtrade_mlpipe.registry.upkeep import Problem, Prunable
 from freqtrade_mlpipe.registry.versions import ModelStatus, ModelVersion
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "BundleContent",
     "Check",
     "Comparison",
+    "CustomGate",
     "Evidence",
     "Finding",
     "GateReport",
@@ -41,12 +45,16 @@ __all__ = [
     "ModelRegistry",
     "ModelStatus",
     "ModelVersion",
+    "Problem",
+    "Prunable",
     "RegistryUnavailableError",
     "ResolvedVersion",
     "SelfTest",
     "copy_bundle",
     "drift_baseline",
+    "generate_key",
     "load_bundle",
+    "load_custom_gates",
     "run_gates",
     "save_model",
     "selftest_from_candles",

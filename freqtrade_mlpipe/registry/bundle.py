@@ -22,6 +22,8 @@ from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
 from freqtrade_mlpipe.registry import selftest
 from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
 from freqtrade_mlpipe.registry.files import (
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE_FILE,
     check_name,
     read_file,
     read_listed,
@@ -38,6 +40,10 @@ from freqtrade_mlpipe.registry.manifest import (
     parse_manifest,
 )
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest
+
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
+           RecursionError, MemoryError)  # fmt: skip
+_UNLISTED = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member, Prediction
@@ -199,7 +205,7 @@ def verify_bundle(
             "It is corrupt or another model was put in its place; get it again from the registry."
         )
     manifest = parse_manifest(root, data)
-    files = read_listed(root, manifest.files, besides=frozenset({MANIFEST_FILE}))
+    files = read_listed(root, manifest.files, besides=_UNLISTED)
     return manifest, digest, {**files, MANIFEST_FILE: data}
 
 
@@ -212,6 +218,9 @@ def copy_bundle(source: Path | str, directory: Path | str, expect_digest: str) -
         As `load_bundle` and `write_bundle`.
     """
     _, _, files = verify_bundle(source, expect_digest)
+    signature = Path(source) / SIGNATURE_FILE
+    if signature.exists():
+        files[SIGNATURE_FILE] = read_file(signature, MAX_SIGNATURE_BYTES)
     write_folder(Path(directory), files)
     return Path(directory)
 
@@ -265,7 +274,7 @@ def _load_member(files: Mapping[str, bytes], k: int, manifest: Manifest) -> Memb
         member = Member.from_files(own)
     except MLPipeError as error:
         raise BundleError(f"Member {k} of the bundle cannot be loaded: {error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+    except _DAMAGE as error:
         raise BundleError(
             f"Member {k} of the bundle cannot be read ({type(error).__name__}: {error}). "
             "Get the bundle again, or train again."

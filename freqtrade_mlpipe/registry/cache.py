@@ -11,7 +11,8 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError, TrackingError
 from freqtrade_mlpipe.registry.bundle import Bundle, load_bundle, verify_bundle
 from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
-from freqtrade_mlpipe.registry.files import read_file, write_atomically
+from freqtrade_mlpipe.registry.files import SIGNATURE_FILE, read_file, write_atomically
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.registry.store import ModelRegistry
@@ -69,9 +70,19 @@ class BundleCache:
         The registry's folder.
     tracking_uri
         As for `ModelRegistry`.
+    trusted_keys
+        Public keys of which one must have signed a bundle that is served; None: no signature is
+        asked for.
     """
 
-    def __init__(self, directory: Path | str, tracking_uri: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        tracking_uri: str | None = None,
+        *,
+        trusted_keys: Collection[str] | None = None,
+    ) -> None:
+        self._trusted_keys = None if trusted_keys is None else frozenset(trusted_keys)
         self.directory = Path(directory).absolute()
         self.root = self.directory / CACHE_NAME
         self._tracking_uri = tracking_uri
@@ -124,11 +135,41 @@ class BundleCache:
             It cannot be loaded even so.
         """
         try:
+            self.require_trust(resolved.path, resolved.digest)
             return load_bundle(resolved.path, expect_digest=resolved.digest)
         except BundleError:
             self._verified.discard(resolved.digest)
             again = self._ask(resolved.name, resolved.version)
             return load_bundle(again.path, expect_digest=resolved.digest)
+
+    def add_signature(self, digest: str, signature: bytes) -> None:
+        """Put a signature file beside the bundle with this digest, if that is here."""
+        place = self.path_of(digest)
+        if place.is_dir():
+            # Not written in the bundle: whoever verifies it now would meet an unknown file.
+            beside = self.root / f".unfinished-{uuid.uuid4().hex}"
+            beside.write_bytes(signature)
+            beside.replace(place / SIGNATURE_FILE)
+
+    def require_trust(self, place: Path, digest: str) -> None:
+        """Refuse a bundle without a trusted signature where one is asked for.
+
+        Raises
+        ------
+        BundleError
+            Not signed, by a key that is not trusted, or the signature is not valid.
+        """
+        if self._trusted_keys is not None:
+            from freqtrade_mlpipe.registry.signing import require_trusted
+
+            require_trusted(place, digest, self._trusted_keys)
+
+    def _is_trusted(self, place: Path, digest: str) -> bool:
+        try:
+            self.require_trust(place, digest)
+        except BundleError:
+            return False
+        return True
 
     def fetch(self, digest: str, download: Download, *, refresh: bool = False) -> Path:
         """The bundle with this digest, downloaded unless a sound copy is here.
@@ -156,10 +197,26 @@ class BundleCache:
             verify_bundle(copy, digest)
             if not self._is_sound(place, digest):
                 self._put(copy, place, digest)
+            elif (copy / SIGNATURE_FILE).exists():  # signed since it was put here
+                (copy / SIGNATURE_FILE).replace(place / SIGNATURE_FILE)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._verified.add(digest)
         return place
+
+    def entries(self) -> list[Path]:
+        """Everything kept here but the pointers, whatever it is."""
+        if not self.root.is_dir():
+            return []
+        return sorted(place for place in self.root.iterdir() if place.name != _POINTERS)
+
+    def pointed_at(self) -> set[str]:
+        """The digests that were served last: they go on being served while the registry is down."""
+        digests = set()
+        for path in (self.root / _POINTERS).glob("*.json"):
+            with suppress(BundleError, ValueError, KeyError, TypeError):
+                digests.add(str(json.loads(read_file(path, _MAX_POINTER_BYTES))["digest"]))
+        return digests
 
     def _put(self, copy: Path, place: Path, digest: str) -> None:
         if place.exists():
@@ -189,9 +246,12 @@ class BundleCache:
             self._registry = ModelRegistry(self._tracking_uri, self.directory)
         number, digest = self._registry.resolve(model_name, wanted)
         place = self.path_of(digest)
-        if not self._is_sound(place, digest):
+        if not (self._is_sound(place, digest) and self._is_trusted(place, digest)):
             registry = self._registry
-            place = self.fetch(digest, lambda folder: registry.copy_to(model_name, number, folder))
+            place = self.fetch(
+                digest, lambda folder: registry.copy_to(model_name, number, folder), refresh=True
+            )
+            self.require_trust(place, digest)
         return ResolvedVersion(model_name, number, digest, place)
 
     def _recall(self, model_name: str, wanted: str, error: MLPipeError) -> ResolvedVersion:
@@ -212,6 +272,7 @@ class BundleCache:
                 f"{error} The bundle served last, {digest[:12]}…, is missing or corrupt in "
                 f"{self.root}. Start the registry and try again."
             ) from error
+        self.require_trust(place, digest)
         return ResolvedVersion(model_name, number, digest, place, stale_reason=str(error))
 
     def _pointer(self, model_name: str, wanted: str) -> Path:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Ledger, LedgerState
-from freqtrade_mlpipe.registry.versions import ModelVersion, is_ours, read_version
+from freqtrade_mlpipe.registry.versions import (
+    ARTIFACT_FOLDERS,
+    ModelVersion,
+    is_ours,
+    read_version,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _NUMBER = re.compile(r"0*([1-9][0-9]{0,8})")
 MODEL_KIND = "model"
+_USE_TAG = "mlpipe.judged."
 
 
 class Catalogue:
@@ -44,7 +53,8 @@ class Catalogue:
     def require_model(self, name: str) -> None:
         """Refuse a model that does not exist, naming those that do."""
         check_model_name(name)
-        if not self.connection.has_model(name):
+        # MLflow reads every version to answer for the model itself; one is enough to know of it.
+        if not (self.connection.list_versions(name, newest=1) or self.connection.has_model(name)):
             known = self.names()
             raise RegistryError(
                 f"No registered model {name!r}. "
@@ -79,19 +89,49 @@ class Catalogue:
         return self.cache.fetch(chosen.digest, self._copier(chosen))
 
     def check_stored(self, chosen: ModelVersion) -> None:
-        """Fetch the stored bundle and verify it, whatever the cache holds."""
-        self.cache.fetch(chosen.digest, self._copier(chosen), refresh=True)
+        """Fetch the stored bundle and verify it, and its signature, whatever the cache holds."""
+        self.cache.require_trust(self.refresh(chosen), chosen.digest)
+
+    def refresh(self, chosen: ModelVersion) -> Path:
+        """The bundle in the cache, after fetching and verifying the stored one."""
+        return self.cache.fetch(chosen.digest, self._copier(chosen), refresh=True)
+
+    def count_use(self, name: str, version: str, window: tuple[datetime, datetime]) -> int:
+        """Note that a version is judged on a window (UTC); how often it, or a part, was used so far.
+
+        Each use is a tag of its own on the model: none is lost when two judge at once, or when a
+        version is deleted.
+        """
+        start, end = window
+        used = {"start": start.isoformat(), "end": end.isoformat(), "version": version}
+        self.connection.tag_model(name, f"{_USE_TAG}{uuid.uuid4().hex}", json.dumps(used))
+        model = self.connection.model(name)
+        tags = {} if model is None else model.tags
+        spans = (_span(text) for key, text in tags.items() if key.startswith(_USE_TAG))
+        return sum(other[0] <= end and start <= other[1] for other in spans)
 
     def finish_deletion(self, name: str, version: str) -> None:
         """Remove the files and the version of what the ledger says is deleted."""
         found = self.connection.get_version(name, version)
         if found is not None:
             chosen = read_version(found, LedgerState(), self.locate)
-            self.connection.delete_artifacts(chosen.run_id, chosen.artifact_path)
+            for folder in ARTIFACT_FOLDERS:
+                place = f"{folder}/{chosen.artifact_path.rpartition('/')[2]}"
+                self.connection.delete_artifacts(chosen.run_id, place)
             self.connection.delete_version(name, version)
 
     def _copier(self, chosen: ModelVersion) -> Callable[[Path], Path]:
         return lambda folder: self.connection.download(chosen.run_id, chosen.artifact_path, folder)
+
+
+def _span(text: str) -> tuple[datetime, datetime]:
+    try:
+        values = json.loads(text)
+        return datetime.fromisoformat(values["start"]), datetime.fromisoformat(values["end"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"A tag {_USE_TAG}… of the model was edited and cannot be read. Delete that tag in MLflow."
+        ) from error
 
 
 def check_model_name(name: str) -> None:

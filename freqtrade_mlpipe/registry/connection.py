@@ -11,13 +11,13 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from freqtrade_mlpipe.exceptions import RegistryError
+from freqtrade_mlpipe.exceptions import RegistryError, StoreUnavailableError
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root, experiment_id, open_store
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 EXPERIMENT = "freqtrade_mlpipe.registry"
 _ATTEMPTS = 10
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]+(?=@)")
 _SQLITE_HEADER = b"SQLite format 3\0"
 _CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
 
@@ -60,7 +60,7 @@ class Connection:
 
     def has_model(self, name: str) -> bool:
         """Whether a registered model `name` exists."""
-        return self._call(lambda: self.client.get_registered_model(name), missing=None) is not None
+        return self.model(name) is not None
 
     def model_names(self, kind: str) -> list[str]:
         """Names of the registered models of this kind, sorted."""
@@ -136,9 +136,9 @@ class Connection:
 
     def get_alias(self, name: str, alias: str) -> str | None:
         """The version an alias names, or None."""
-        model = self._call(lambda: self.client.get_registered_model(name), missing=None)
-        found = None if model is None else model.aliases.get(alias)
-        return None if found is None else str(found)
+        find = partial(self.client.get_model_version_by_alias, name, alias)
+        found: Any = self._call(find, missing=None)
+        return None if found is None else str(found.version)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Let an alias name a version."""
@@ -167,6 +167,24 @@ class Connection:
             self._call(lambda: self.client.set_terminated(owner))
         return owner
 
+    def upload_file(self, path: Path, artifact_path: str, run_id: str) -> None:
+        """Copy one file into the folder `artifact_path` of a run; one of that name is replaced."""
+        repository = self._artifacts(run_id)
+        self._call(lambda: repository.log_artifact(str(path), artifact_path))
+
+    def artifact_folders(self, run_id: str, artifact_path: str) -> list[str]:
+        """Paths of the folders directly below `artifact_path` of a run."""
+        repository = self._artifacts(run_id)
+        found: list[Any] = self._call(lambda: repository.list_artifacts(artifact_path), missing=[])
+        return [entry.path for entry in found if entry.is_dir]
+
+    def artifact_bytes(self, run_id: str, artifact_path: str) -> int:
+        """Bytes of all files below `artifact_path` of a run; 0 if there is nothing."""
+        repository = self._artifacts(run_id)
+        found: list[Any] = self._call(lambda: repository.list_artifacts(artifact_path), missing=[])
+        inside = sum(self.artifact_bytes(run_id, entry.path) for entry in found if entry.is_dir)
+        return inside + sum(int(entry.file_size or 0) for entry in found if not entry.is_dir)
+
     def download(self, run_id: str, artifact_path: str, folder: Path) -> Path:
         """Copy the artifacts at `artifact_path` of a run into `folder`; the path of the copy."""
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -185,6 +203,40 @@ class Connection:
         """Remove the artifacts at `artifact_path` of a run, if they are there."""
         repository = self._artifacts(run_id)
         self._call(lambda: repository.delete_artifacts(artifact_path), missing=None)
+
+    def runs(self) -> Iterator[Any]:
+        """Every run that is not deleted, whichever experiment it belongs to."""
+        experiments = self._call(lambda: self.client.search_experiments())
+        ids = [experiment.experiment_id for experiment in experiments]
+        token = None
+        while True:
+            search = partial(self.client.search_runs, ids, max_results=1000, page_token=token)
+            page: Any = self._call(search)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def is_bundle_run(self, run: Any) -> bool:
+        """Whether a run was made by `upload` for nothing but a bundle."""
+        experiment = self._call(lambda: self.client.get_experiment_by_name(EXPERIMENT))
+        return experiment is not None and run.info.experiment_id == experiment.experiment_id
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run if it is there."""
+        self._call(lambda: self.client.delete_run(run_id), missing=None)
+
+    def model(self, name: str) -> Any | None:
+        """The registered model `name` with its tags, or None."""
+        return self._call(lambda: self.client.get_registered_model(name), missing=None)
+
+    def tag_model(self, name: str, key: str, value: str) -> None:
+        """Set one tag of a registered model."""
+        self._call(lambda: self.client.set_registered_model_tag(name, key, value))
+
+    def delete_model(self, name: str) -> None:
+        """Delete a registered model if it is there."""
+        self._call(lambda: self.client.delete_registered_model(name), missing=None)
 
     def _new_run(self, name: str) -> str:
         experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
@@ -242,6 +294,8 @@ def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
             )
     try:
         return open_store(tracking_uri, directory)
+    except StoreUnavailableError as error:
+        raise RegistryUnavailableError(str(error)) from error
     except (OSError, sqlite3.Error) as error:
         raise RegistryUnavailableError(
             f"The registry in {directory} cannot be opened: {error}. Check that the folder is there "
@@ -262,7 +316,7 @@ class _AlreadyThereError(Exception):
 
 
 def _translate(error: Any) -> Exception:
-    code, text = str(error.error_code), _CREDENTIALS.sub("//…@", str(error))
+    code, text = str(error.error_code), _CREDENTIALS.sub("…", str(error))
     if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text):
         return _MissingError(text)
     if code == "RESOURCE_ALREADY_EXISTS":

@@ -96,6 +96,9 @@ class Evidence:
         Whether no feature looks ahead.
     max_drift
         Largest population stability index of a feature, training against now.
+    window_uses
+        How often versions of this model were judged on the backtest's window or a part of it,
+        this time included.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class Evidence:
     self_test: Finding | None = None
     causality: Finding | None = None
     max_drift: float | None = None
+    window_uses: int | None = None
 
 
 def evidence_from_metrics(metrics: Mapping[str, float]) -> Evidence:

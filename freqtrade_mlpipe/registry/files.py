@@ -24,6 +24,9 @@ MAX_FILES = 2_000
 MAX_FILE_BYTES = 512 * 1024**2
 MAX_TOTAL_BYTES = 2 * 1024**3
 MAX_NAME_LENGTH = 200
+MAX_SIGNATURE_BYTES = 4_096
+SIGNATURE_FILE = "signature"
+"""Beside the manifest and not listed in it: it signs the manifest's digest."""
 
 # Neither a link is followed nor a pipe waited for; O_BINARY exists on Windows only.
 _OPEN_FLAGS = os.O_RDONLY

@@ -65,6 +65,7 @@ def run_gates(
         created_at=now,
         expires_at=now + timedelta(hours=config.max_report_age_hours),
         window=window,
+        window_uses=evidence.window_uses,
         champion=evidence.champion_version,
     )
 
@@ -170,6 +171,17 @@ def untouched_window(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
             f"({seen:%Y-%m-%d %H:%M} UTC).",
         )
     ]
+
+
+def window_reuse(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
+    """The final window has not chosen among too many versions."""
+    limit, uses = config.max_window_uses, evidence.window_uses
+    if limit is None:
+        return ()
+    if uses is None:
+        return [_missing("window reuse", "how often the final window was used", limit)]
+    text = f"The final window, or a part of it, judged {uses} times, at most {limit} allowed."
+    return [Check("window reuse", uses, limit, uses <= limit, text)]
 
 
 def backtest_sharpe(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
@@ -280,6 +292,7 @@ GATES: tuple[Gate, ...] = (
     deflated_sharpe,
     calibration,
     untouched_window,
+    window_reuse,
     backtest_sharpe,
     backtest_trades,
     profit_factor,

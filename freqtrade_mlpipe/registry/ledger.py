@@ -221,6 +221,11 @@ class Ledger:
             return later[-1]
         return next((entry for entry in newest if entry.number == anchor), None)
 
+    @staticmethod
+    def is_foreign(version: Any) -> bool:
+        """Whether a version of the ledger was not written by this package."""
+        return _ENTRY_TAG not in version.tags
+
     def append(self, entry: LedgerEntry) -> tuple[LedgerEntry, LedgerState]:
         """Write an entry; it as it landed, and the state then, which says whether it counts."""
         self._connection.ensure_model(self.name, "ledger")

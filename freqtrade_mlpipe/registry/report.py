@@ -71,6 +71,9 @@ class GateReport:
         UTC.
     window
         Start and end of the final window the backtest ran on (UTC), or None.
+    window_uses
+        How often versions of the model were judged on that window or a part of it, this time
+        included; None where it was not counted.
     champion
         The version that was in production then, or None.
     """
@@ -81,6 +84,7 @@ class GateReport:
     expires_at: datetime
     window: tuple[datetime, datetime] | None = None
     champion: str | None = None
+    window_uses: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -105,6 +109,7 @@ class GateReport:
             "created_at": self.created_at.isoformat(),
             "expires_at": self.expires_at.isoformat(),
             "champion": self.champion,
+            "window_uses": self.window_uses,
             "window": None if self.window is None else [t.isoformat() for t in self.window],
         }
 
@@ -112,12 +117,14 @@ class GateReport:
     def from_dict(cls, values: Mapping[str, Any]) -> GateReport:
         """Read what `to_dict` gave. The verdict is that of the checks."""
         window, champion = values["window"], values["champion"]
+        uses = values.get("window_uses")
         return cls(
             checks=tuple(Check.from_dict(check) for check in values["checks"]),
             digest=str(values["digest"]),
             created_at=datetime.fromisoformat(values["created_at"]),
             expires_at=datetime.fromisoformat(values["expires_at"]),
             champion=None if champion is None else str(champion),
+            window_uses=None if uses is None else int(uses),
             window=None
             if window is None
             else (datetime.fromisoformat(window[0]), datetime.fromisoformat(window[1])),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +16,15 @@ from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue, check_model_name
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.evidence import Evidence, evidence_from_metrics
-from freqtrade_mlpipe.registry.gates import METRIC_GATES, run_gates
+from freqtrade_mlpipe.registry.files import SIGNATURE_FILE
+from freqtrade_mlpipe.registry.gates import GATES, METRIC_GATES, Gate, run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.report import GateReport
-from freqtrade_mlpipe.registry.transitions import Decision, Transitions
+from freqtrade_mlpipe.registry.signing import sign, signer_of
+from freqtrade_mlpipe.registry.transitions import Decision, Transitions, VersionInUseError
+from freqtrade_mlpipe.registry.upkeep import Problem, Prunable, Upkeep
 from freqtrade_mlpipe.registry.versions import (
+    LABELS_TAG,
     REPORT_TAG,
     STATUS_TAG,
     ModelVersion,
@@ -40,15 +46,24 @@ class ModelRegistry:
         `directory`.
     directory
         The registry's folder; it also holds the cache of verified bundles.
+    trusted_keys
+        Public keys of which one must have signed what is loaded or put into production; None: no
+        signature is asked for.
     """
 
     def __init__(
-        self, tracking_uri: str | None = None, directory: Path | str = "user_data/mlpipe"
+        self,
+        tracking_uri: str | None = None,
+        directory: Path | str = "user_data/mlpipe",
+        *,
+        trusted_keys: Collection[str] | None = None,
     ) -> None:
         self.directory = Path(directory).absolute()
         self._connection = Connection(tracking_uri, self.directory)
-        self._catalogue = Catalogue(self._connection, BundleCache(self.directory, tracking_uri))
+        cache = BundleCache(self.directory, tracking_uri, trusted_keys=trusted_keys)
+        self._catalogue = Catalogue(self._connection, cache)
         self._transitions = Transitions(self._catalogue)
+        self._upkeep = Upkeep(self._catalogue, self._transitions)
 
     def register_model(
         self,
@@ -177,9 +192,15 @@ class ModelRegistry:
         evidence: Evidence,
         config: GateConfig | None = None,
         *,
+        custom_gates: Sequence[Gate] = (),
         now: datetime | None = None,
     ) -> GateReport:
         """Judge a version by all gates, and keep the report with it.
+
+        Parameters
+        ----------
+        custom_gates
+            Further gates, from `load_custom_gates`.
 
         Raises
         ------
@@ -190,8 +211,17 @@ class ModelRegistry:
         chosen = self._catalogue.find(name, str(version), state)
         if evidence.champion_version is None and state.production != chosen.version:
             evidence = replace(evidence, champion_version=state.production)
-        moment = now or datetime.now(UTC)
-        report = run_gates(evidence, config or GateConfig(), moment, digest=chosen.digest)
+        if evidence.backtest and evidence.backtest.start and evidence.backtest.end:
+            span = (evidence.backtest.start, evidence.backtest.end)
+            uses = self._catalogue.count_use(name, chosen.version, span)
+            evidence = replace(evidence, window_uses=uses)
+        report = run_gates(
+            evidence,
+            config or GateConfig(),
+            now or datetime.now(UTC),
+            digest=chosen.digest,
+            gates=(*GATES, *custom_gates),
+        )
         return self._keep_report(chosen, report)
 
     def promote_to_production(
@@ -341,6 +371,110 @@ class ModelRegistry:
         decision = Decision(reason=reason, actor=actor, now=datetime.now(UTC))
         self._transitions.retire("delete", name, str(version), decision)
 
+    def tag_model(
+        self,
+        name: str,
+        version: str | int,
+        *,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        notes: str | None = None,
+    ) -> ModelVersion:
+        """Change the labels and the note of a version; the version.
+
+        Raises
+        ------
+        RegistryError
+            No such version, a label to remove that it does not have, or an empty label.
+        """
+        chosen = self.get_version(name, version)
+        if any(not label.strip() for label in add):
+            raise RegistryError("A tag is empty. Give a word.")
+        unknown = [label for label in remove if label not in chosen.tags]
+        if unknown:
+            raise RegistryError(
+                f"Version {version} of {name} has no tag {unknown[0]!r}. "
+                f"It has: {', '.join(chosen.tags) or 'none'}."
+            )
+        tags = [label for label in dict.fromkeys((*chosen.tags, *add)) if label not in remove]
+        labels: dict[str, object] = {"tags": tags}
+        note = notes if notes is not None else chosen.edited_notes
+        if note is not None:
+            labels["notes"] = note
+        self._connection.set_tag(name, chosen.version, LABELS_TAG, encode(labels))
+        return self.get_version(name, version)
+
+    def sign_model(self, name: str, version: str | int, key_file: Path | str) -> str:
+        """Sign the verified files of a version; the public key.
+
+        Raises
+        ------
+        RegistryError
+            No such version.
+        BundleError
+            Its files are corrupt in the registry.
+        ConfigError
+            The key file is missing, no Ed25519 key, or readable by others.
+        """
+        chosen = self.get_version(name, version)
+        signature = sign(chosen.digest, key_file)
+        self._catalogue.refresh(chosen)
+        with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
+            path = Path(folder) / SIGNATURE_FILE
+            path.write_bytes(signature.to_bytes())
+            self._connection.upload_file(path, chosen.artifact_path, chosen.run_id)
+        self._catalogue.cache.add_signature(chosen.digest, signature.to_bytes())
+        return signature.public_key
+
+    def signer_of(self, name: str, version: str | int) -> str | None:
+        """The public key that signed the stored files of a version, None if nobody did.
+
+        Raises
+        ------
+        RegistryError
+            No such version.
+        BundleError
+            Its files are corrupt in the registry, or the signature is not valid for them.
+        """
+        chosen = self.get_version(name, version)
+        return signer_of(self._catalogue.refresh(chosen), chosen.digest)
+
+    def plan_prune(self, name: str, keep: int) -> list[Prunable]:
+        """What `prune` would delete: not in production, not the version a rollback goes back to,
+        without tags, and not among the `keep` newest.
+
+        Raises
+        ------
+        RegistryError
+            No such model.
+        """
+        return self._upkeep.prunable(name, keep)
+
+    def prune(self, name: str, keep: int, *, actor: str | None = None) -> list[Prunable]:
+        """Delete what `plan_prune` names, with its files; what was deleted.
+
+        A version that someone promoted in between is left alone.
+        """
+        gone = []
+        for item in self.plan_prune(name, keep):
+            with suppress(VersionInUseError):
+                reason = f"pruned, keeping the last {keep}"
+                self.delete_model(name, item.version.version, reason=reason, actor=actor)
+                gone.append(item)
+        return gone
+
+    def bytes_of(self, version: ModelVersion) -> int:
+        """Bytes of a version's files in the store."""
+        return self._upkeep.bytes_of(version)
+
+    def doctor(self, *, mend: bool = False, now: datetime | None = None) -> list[Problem]:
+        """What interrupted processes and other hands left behind; with `mend`, removed or repaired.
+
+        Looks at aliases, status tags, deletions, ledger entries, artifacts, the cache and unfinished
+        files. What is younger than an hour (an unfinished run: a day) is left alone.
+        """
+        return self._upkeep.examine(now or datetime.now(UTC), mend=mend)
+
     def load_bundle(self, name: str, version: str | int) -> Bundle:
         """The verified bundle of a version, loaded.
 
@@ -352,7 +486,9 @@ class ModelRegistry:
             Its files are corrupt.
         """
         chosen = self.get_version(name, version)
-        return load_bundle(chosen.model_path, expect_digest=chosen.digest)
+        place = chosen.model_path
+        self._catalogue.cache.require_trust(place, chosen.digest)
+        return load_bundle(place, expect_digest=chosen.digest)
 
     def download(self, name: str, version: str | int, dst: Path | str) -> Path:
         """Copy a version's verified bundle to the new folder `dst`; its path.

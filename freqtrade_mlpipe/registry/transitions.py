@@ -7,9 +7,10 @@ ledger and is repaired by `reconcile` after a crash.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from freqtrade_mlpipe.exceptions import GateRefusedError, PromotionConflictError, RegistryError
 from freqtrade_mlpipe.registry.catalogue import Catalogue
@@ -28,6 +29,10 @@ _ATTEMPTS = 20
 
 Decide = Callable[[LedgerState], LedgerEntry | None]
 """The entry to write on this state; None where there is nothing to do."""
+
+
+class VersionInUseError(RegistryError):
+    """A version in production was to be archived or deleted."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Transitions:
         def decide(state: LedgerState) -> LedgerEntry | None:
             chosen = self._catalogue.find(name, version, state)
             if chosen.status is ModelStatus.PRODUCTION:
-                raise RegistryError(
+                raise VersionInUseError(
                     f"Version {version} of {name} is in production: it cannot be {action}d. "
                     "Promote or roll back to another version first."
                 )
@@ -120,29 +125,43 @@ class Transitions:
         ledger = self._catalogue.ledger(name)
         state = ledger.read()
         while True:
-            self._project(name, state)
+            for _, mend in self.gaps(name, state):
+                mend()
             again = ledger.read()
             if again.head == state.head:
                 return state
             state = again
 
-    def _project(self, name: str, state: LedgerState) -> None:
+    def gaps(self, name: str, state: LedgerState) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What does not follow the ledger yet: a sentence, and the call that mends it."""
         connection = self._catalogue.connection
         alias = connection.get_alias(name, ALIAS)
         if state.production is None and alias is not None:
-            connection.delete_alias(name, ALIAS)
+            yield (
+                f"the alias names version {alias}, nothing is in production",
+                partial(connection.delete_alias, name, ALIAS),
+            )
         elif state.production is not None and alias != state.production:
-            connection.set_alias(name, ALIAS, state.production)
+            yield (
+                f"the alias names {_version(alias)}, {_version(state.production)} is in production",
+                partial(connection.set_alias, name, ALIAS, state.production),
+            )
         for found in connection.list_versions(name):
             number = str(found.version)
             if not is_ours(found):
                 continue
             if number in state.deleted:
-                self._catalogue.finish_deletion(name, number)
+                yield (
+                    f"the deletion of version {number} was not finished",
+                    partial(self._catalogue.finish_deletion, name, number),
+                )
                 continue
             status = read_version(found, state, self._catalogue.locate).status
             if found.tags.get(STATUS_TAG) != status.value:
-                connection.set_tag(name, number, STATUS_TAG, status.value)
+                yield (
+                    f"version {number} is tagged {found.tags.get(STATUS_TAG)}, it is {status.value}",
+                    partial(connection.set_tag, name, number, STATUS_TAG, status.value),
+                )
 
     def _land(self, name: str, decide: Decide) -> LedgerState:
         """Write the entry decided on the present state; the state in which it counts.

@@ -28,7 +28,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RUN_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 _ARTIFACT_PATH = re.compile(r"mlpipe/[0-9a-f]{16}-[0-9a-f]{8}")
 
+ARTIFACT_FOLDERS = ("mlpipe", "mlpipe_records")
+"""Folders of ours among the artifacts of a run; below each, one folder a version."""
+
 STATUS_TAG = "mlpipe.status"
+LABELS_TAG = "mlpipe.labels"
 REPORT_TAG = "mlpipe.report"
 VERSION_TAG = "mlpipe.version"
 
@@ -57,7 +61,7 @@ class ModelVersion:
     feature_names
         The ordered schema.
     tags
-        The labels given at registration.
+        The labels given at registration, or since.
     digest
         SHA-256 of the bundle's manifest.
     created_at
@@ -65,7 +69,8 @@ class ModelVersion:
     run_id
         The MLflow run that holds its files.
     notes
-        What was said when it was last promoted, rolled back to or archived, else at registration.
+        What was noted since, else said when it was last promoted, rolled back to or archived, else
+        at registration.
     report
         The last validation, or None.
     """
@@ -82,6 +87,7 @@ class ModelVersion:
     notes: str
     report: GateReport | None
     artifact_path: str = field(repr=False)
+    edited_notes: str | None = field(repr=False)
     locate: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
 
     @property
@@ -133,18 +139,20 @@ def read_version(
     try:
         report = GateReport.from_dict(decode(tags[REPORT_TAG])) if REPORT_TAG in tags else None
         values = decode(tags[VERSION_TAG])
+        labels = decode(tags[LABELS_TAG]) if LABELS_TAG in tags else {}
         return ModelVersion(
             name=str(found.name),
             version=number,
             status=status_of(number, report, state),
             metrics={name: float(value) for name, value in values["metrics"].items()},
             feature_names=tuple(map(str, values["feature_names"])),
-            tags=tuple(map(str, values["tags"])),
+            tags=tuple(map(str, labels.get("tags", values["tags"]))),
             digest=_matching(_DIGEST, values["digest"]),
             created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
             run_id=_matching(_RUN_ID, str(found.run_id)),
-            notes=state.notes.get(number, str(values["notes"])),
+            notes=str(labels.get("notes", state.notes.get(number) or values["notes"])),
             report=report,
+            edited_notes=None if labels.get("notes") is None else str(labels["notes"]),
             artifact_path=_matching(_ARTIFACT_PATH, values["artifact_path"]),
             locate=locate,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ from freqtrade_mlpipe.registry import (
     selftest_from_candles,
     write_bundle,
 )
+from tests.registry.server import missing as server_missing
+from tests.registry.server import running
 
 NOW = datetime(2026, 1, 2, 3, tzinfo=UTC)
 FEATURES = ("momentum", "range", "volume_ratio", "hour_sine")
@@ -61,7 +63,13 @@ def compute(candles: pd.DataFrame, pair: str, frames: Frames = NO_FRAMES) -> pd.
     ).astype(np.float32)
 
 
-def make_member(model_type: str, rows: slice, valid: tuple[str, str | None], seed: int) -> Member:
+def make_member(
+    model_type: str,
+    rows: slice,
+    valid: tuple[str, str | None],
+    seed: int,
+    params: Mapping[str, float] | None = None,
+) -> Member:
     candles = make_candles()
     X = compute(candles, "BTC/USDT").iloc[rows].dropna()
     future = candles["close"].shift(-3).loc[X.index] > candles["close"].loc[X.index]
@@ -71,7 +79,7 @@ def make_member(model_type: str, rows: slice, valid: tuple[str, str | None], see
     weight = np.ones(len(y))
     half = len(y) // 2
     model = MODELS[model_type].fit(
-        {},
+        params or {},
         FitData(matrix[:half], y[:half], weight[:half], matrix[half:], y[half:], weight[half:]),
         seed=seed,
         early_stopping_rounds=3,
@@ -169,6 +177,44 @@ def new_directory(empty_database: Path, tmp_path: Path) -> Callable[[str], Path]
 @pytest.fixture
 def registry(new_directory: Callable[[], Path]) -> ModelRegistry:
     return ModelRegistry(directory=new_directory())
+
+
+ANY_STORE = ("sqlite", pytest.param("server", marks=(pytest.mark.server, pytest.mark.slow)))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of an MLflow server on PostgreSQL."""
+    reason = server_missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with running() as found:
+        yield found.uri
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where a registry is: what a process needs to open it."""
+
+    tracking_uri: str | None
+    directory: Path
+
+    def open(self) -> ModelRegistry:
+        return ModelRegistry(self.tracking_uri, self.directory)
+
+
+@pytest.fixture(params=ANY_STORE)
+def store(
+    request: pytest.FixtureRequest, new_directory: Callable[[], Path], tmp_path: Path
+) -> Store:
+    """An empty store: SQLite and a folder, or PostgreSQL behind a server."""
+    if request.param == "sqlite":
+        return Store(None, new_directory())
+    uri = request.getfixturevalue("server")
+    client = open_store(uri, tmp_path)
+    for model in client.search_registered_models(max_results=1000):
+        client.delete_registered_model(model.name)
+    return Store(uri, tmp_path / "registry")
 
 
 @pytest.fixture(scope="session")

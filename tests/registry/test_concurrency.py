@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from freqtrade_mlpipe.exceptions import PromotionConflictError, RegistryError
-from freqtrade_mlpipe.registry import ModelRegistry, ModelStatus
-from tests.registry.conftest import Written
+from freqtrade_mlpipe.registry import ModelStatus
+from tests.registry.conftest import Store, Written
 
 NAME = "trend_classifier"
-N_PROCESSES, N_OPERATIONS = 4, 10
 
 CONTEXT = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
 
@@ -32,21 +31,21 @@ def run(tasks: list[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
     for child in children:
         child.start()
     for child in children:
-        child.join(timeout=120)
+        child.join(timeout=300)
         assert child.exitcode == 0
 
 
-def _register_all(directory: Path, bundles: list[Path]) -> None:
-    registry = ModelRegistry(directory=directory)
+def _register_all(store: Store, bundles: list[Path]) -> None:
+    registry = store.open()
     for path in bundles:
         registry.register_model(model_name=NAME, model_path=path)
 
 
-def _promote_and_roll_back(directory: Path, seed: int, outcomes: object) -> None:
+def _promote_and_roll_back(store: Store, seed: int, n_operations: int, outcomes: object) -> None:
     rng = random.Random(seed)
-    registry = ModelRegistry(directory=directory)
+    registry = store.open()
     done: list[str] = []
-    for _ in range(N_OPERATIONS):
+    for _ in range(n_operations):
         try:
             if rng.random() < 0.6:
                 registry.promote_to_production(
@@ -64,18 +63,27 @@ def _promote_and_roll_back(directory: Path, seed: int, outcomes: object) -> None
     outcomes.put(done)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("n_processes", "n_operations"),
+    [(4, 10), pytest.param(8, 25, marks=pytest.mark.slow)],
+    ids=["40 operations", "200 operations"],
+)
 def test_promoting_and_rolling_back_at_once_keeps_one_production_version(
-    new_directory: Callable[[], Path], variants: tuple[Written, ...]
+    store: Store, variants: tuple[Written, ...], n_processes: int, n_operations: int
 ) -> None:
-    directory = new_directory()
-    run([(_register_all, (directory, [bundle.path for bundle in variants]))])
+    run([(_register_all, (store, [bundle.path for bundle in variants]))])
     outcomes = CONTEXT.Queue()
-    run([(_promote_and_roll_back, (directory, seed, outcomes)) for seed in range(N_PROCESSES)])
-    found = [word for _ in range(N_PROCESSES) for word in outcomes.get(timeout=10)]
-    registry = ModelRegistry(directory=directory)
+    run(
+        [
+            (_promote_and_roll_back, (store, seed, n_operations, outcomes))
+            for seed in range(n_processes)
+        ]
+    )
+    found = [word for _ in range(n_processes) for word in outcomes.get(timeout=10)]
+    registry = store.open()
 
     assert set(found) <= {"done", "conflict", "nothing"}, found
-    assert len(found) == N_PROCESSES * N_OPERATIONS
+    assert len(found) == n_processes * n_operations
     versions = registry.get_all_versions(NAME)
     (live,) = (v for v in versions if v.status is ModelStatus.PRODUCTION)
     found_live = registry.get_production_model(NAME)
@@ -90,14 +98,11 @@ def test_promoting_and_rolling_back_at_once_keeps_one_production_version(
         assert later.previous == earlier.production
     assert registry._connection.get_alias(NAME, "production") == live.version
     n_written = len(registry._connection.list_versions(f"{NAME}.promotions"))
-    assert len(history) <= found.count("done") <= N_PROCESSES * N_OPERATIONS
+    assert len(history) <= found.count("done") <= n_processes * n_operations
     assert n_written >= len(history)
 
 
-def test_registering_at_once_loses_and_doubles_nothing(
-    new_directory: Callable[[], Path], bundle: Written
-) -> None:
-    directory = new_directory()
-    run([(_register_all, (directory, [bundle.path] * 5)) for _ in range(3)])
-    versions = ModelRegistry(directory=directory).get_all_versions(NAME)
+def test_registering_at_once_loses_and_doubles_nothing(store: Store, bundle: Written) -> None:
+    run([(_register_all, (store, [bundle.path] * 5)) for _ in range(3)])
+    versions = store.open().get_all_versions(NAME)
     assert [v.version for v in versions] == [str(k) for k in range(15, 0, -1)]

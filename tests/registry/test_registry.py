@@ -32,11 +32,23 @@ from freqtrade_mlpipe.registry import (
 )
 from freqtrade_mlpipe.registry.ledger import Ledger, LedgerEntry
 from freqtrade_mlpipe.registry.versions import VERSION_TAG, decode, encode
-from tests.registry.conftest import Written, compute, make_candles
+from tests.registry.conftest import Store, Written, compute, make_candles
 from tests.registry.test_gates import EVERY_GATE, backtest, good
 
 NAME = "trend_classifier"
 STATUSES = tuple[tuple[str, str], ...]
+
+
+@pytest.fixture
+def registry(store: Store) -> ModelRegistry:
+    """On SQLite and on a server: the life cycle is the same."""
+    return store.open()
+
+
+@pytest.fixture
+def embedded(new_directory: Callable[[], Path]) -> ModelRegistry:
+    """On SQLite, whose files the test looks at."""
+    return ModelRegistry(directory=new_directory())
 
 
 def register(registry: ModelRegistry, bundle: Written, **metrics: float) -> ModelVersion:
@@ -264,21 +276,21 @@ def test_production_is_neither_archived_nor_deleted(
 
 
 def test_deleted_version_is_gone_with_its_files_but_stays_in_the_history(
-    registry: ModelRegistry, variants: tuple[Written, ...]
+    embedded: ModelRegistry, variants: tuple[Written, ...]
 ) -> None:
-    promoted(registry, variants[0])
-    promoted(registry, variants[1])
-    artifacts = registry.directory / "artifacts"
+    promoted(embedded, variants[0])
+    promoted(embedded, variants[1])
+    artifacts = embedded.directory / "artifacts"
     before = sum(1 for _ in artifacts.rglob("manifest.json"))
-    registry.delete_model(NAME, 1, reason="too old")
+    embedded.delete_model(NAME, 1, reason="too old")
     assert sum(1 for _ in artifacts.rglob("manifest.json")) == before - 1
-    assert statuses(registry) == {"2": "PRODUCTION"}
-    assert registry.get_model_history(NAME)[-1].reason == "too old"
-    for call in (registry.get_version, registry.promote_to_production, registry.delete_model):
+    assert statuses(embedded) == {"2": "PRODUCTION"}
+    assert embedded.get_model_history(NAME)[-1].reason == "too old"
+    for call in (embedded.get_version, embedded.promote_to_production, embedded.delete_model):
         with pytest.raises(RegistryError, match="no version '1'"):
             call(NAME, 1)
     with pytest.raises(RegistryError, match="no earlier production version"):
-        registry.rollback_to_version(NAME)
+        embedded.rollback_to_version(NAME)
 
 
 def test_archived_version_can_come_back_through_the_gates(
@@ -336,27 +348,27 @@ def test_many_features_and_metrics_fit(registry: ModelRegistry, bundle: Written)
 
 
 def test_corrupt_artifact_is_not_promoted_even_by_force(
-    registry: ModelRegistry, variants: tuple[Written, ...]
+    embedded: ModelRegistry, variants: tuple[Written, ...]
 ) -> None:
-    promoted(registry, variants[0])
-    version = register(registry, variants[1], f1=0.7)
+    promoted(embedded, variants[0])
+    version = register(embedded, variants[1], f1=0.7)
     assert verify_bundle(version.model_path)  # a sound copy is in the cache
     (stored,) = (
-        p for p in (registry.directory / "artifacts").rglob("manifest.json")
+        p for p in (embedded.directory / "artifacts").rglob("manifest.json")
         if "1" * 64 in p.read_text()
     )  # fmt: skip
     stored.write_text(stored.read_text().replace("BTC", "XBT"))
     with pytest.raises(BundleError, match="digest"):
-        registry.promote_to_production(NAME, 2, force_reason="now")
-    assert statuses(registry) == {"1": "PRODUCTION", "2": "STAGED"}
+        embedded.promote_to_production(NAME, 2, force_reason="now")
+    assert statuses(embedded) == {"1": "PRODUCTION", "2": "STAGED"}
 
 
-def test_lost_artifact_is_named(registry: ModelRegistry, bundle: Written) -> None:
-    register(registry, bundle)
-    for path in (registry.directory / "artifacts").rglob("manifest.json"):
+def test_lost_artifact_is_named(embedded: ModelRegistry, bundle: Written) -> None:
+    register(embedded, bundle)
+    for path in (embedded.directory / "artifacts").rglob("manifest.json"):
         path.unlink()
     with pytest.raises(MLPipeError):
-        registry.load_bundle(NAME, 1)
+        embedded.load_bundle(NAME, 1)
 
 
 def test_download_is_verified_and_whole(
@@ -368,28 +380,28 @@ def test_download_is_verified_and_whole(
 
 
 def test_reopened_registry_knows_everything(
-    registry: ModelRegistry, variants: tuple[Written, ...]
+    registry: ModelRegistry, store: Store, variants: tuple[Written, ...]
 ) -> None:
     promoted(registry, variants[0])
     promoted(registry, variants[1])
-    again = ModelRegistry(directory=registry.directory)
+    again = store.open()
     assert again.get_all_versions(NAME) == registry.get_all_versions(NAME)
     assert again.get_model_history(NAME) == registry.get_model_history(NAME)
     assert again.get_model_names() == [NAME]
 
 
 def test_moved_registry_still_serves(
-    registry: ModelRegistry, variants: tuple[Written, ...], tmp_path: Path
+    embedded: ModelRegistry, variants: tuple[Written, ...], tmp_path: Path
 ) -> None:
-    promoted(registry, variants[0])
-    promoted(registry, variants[1])
-    shutil.move(registry.directory, tmp_path / "elsewhere")
+    promoted(embedded, variants[0])
+    promoted(embedded, variants[1])
+    shutil.move(embedded.directory, tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "elsewhere" / "cache")
     moved = ModelRegistry(directory=tmp_path / "elsewhere")
     assert moved.rollback_to_version(NAME).version == "1"
     assert verify_bundle(moved.get_version(NAME, 1).model_path)[1] == variants[0].digest
     promoted(moved, variants[2])
-    assert not registry.directory.exists()
+    assert not embedded.directory.exists()
 
 
 @pytest.mark.parametrize(
@@ -529,12 +541,12 @@ def test_password_of_the_store_is_not_shown() -> None:
 
 
 def test_listing_many_versions_takes_no_query_a_version(
-    registry: ModelRegistry, bundle: Written
+    embedded: ModelRegistry, bundle: Written
 ) -> None:
-    version = register(registry, bundle, f1=0.7)
-    tags = registry._connection.get_version(NAME, version.version).tags
+    version = register(embedded, bundle, f1=0.7)
+    tags = embedded._connection.get_version(NAME, version.version).tags
     for k in range(300):
-        registry._connection.create_version(NAME, tags, source=f"x:/{k}", run_id=version.run_id)
+        embedded._connection.create_version(NAME, tags, source=f"x:/{k}", run_id=version.run_id)
     statements: list[str] = []
     import sqlalchemy
 
@@ -543,7 +555,7 @@ def test_listing_many_versions_takes_no_query_a_version(
 
     sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", count)
     try:
-        assert len(registry.get_all_versions(NAME)) == 301
+        assert len(embedded.get_all_versions(NAME)) == 301
     finally:
         sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", count)
     assert len([s for s in statements if s.startswith("SELECT")]) < 15
@@ -575,17 +587,17 @@ def test_registry_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_writer_that_holds_the_database_is_waited_for(
-    registry: ModelRegistry, bundle: Written
+    embedded: ModelRegistry, bundle: Written
 ) -> None:
     import threading
 
-    register(registry, bundle, f1=0.7)
+    register(embedded, bundle, f1=0.7)
     holder = sqlite3.connect(
-        registry.directory / "mlflow.db", isolation_level=None, check_same_thread=False
+        embedded.directory / "mlflow.db", isolation_level=None, check_same_thread=False
     )
     holder.execute("BEGIN IMMEDIATE")
     threading.Timer(0.5, lambda: (holder.execute("COMMIT"), holder.close())).start()
-    assert registry.validate_model(NAME, 1, min_metrics={"f1": 0.5}).passed
+    assert embedded.validate_model(NAME, 1, min_metrics={"f1": 0.5}).passed
 
 
 def test_evidence_is_never_taken_from_thin_air() -> None:
