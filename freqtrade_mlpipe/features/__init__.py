@@ -5,13 +5,17 @@ from freqtrade_mlpipe.features.candles import GapSummary, summarise_gaps, valida
 from freqtrade_mlpipe.features.catalogue import CATALOGUE
 from freqtrade_mlpipe.features.engineer import FeatureEngineer
 from freqtrade_mlpipe.features.indicator import Indicator
+from freqtrade_mlpipe.features.live import LiveBlock
 from freqtrade_mlpipe.features.preprocessing import Preprocessor
+from freqtrade_mlpipe.features.stream import FeatureStream
 
 __all__ = [
     "CATALOGUE",
     "FeatureEngineer",
+    "FeatureStream",
     "GapSummary",
     "Indicator",
+    "LiveBlock",
     "Preprocessor",
     "summarise_gaps",
     "validate_candles",

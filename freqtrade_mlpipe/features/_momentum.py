@@ -46,7 +46,7 @@ def still(c: Candles, n: int) -> FloatArray:
     over here.
     """
     largest = rolling_max(np.abs(c.shared(changes)), n)
-    return (largest == 0).astype(np.float64)
+    return (largest <= 0).astype(np.float64)
 
 
 def _neutral_if_still(c: Candles, values: FloatArray, n: int, neutral: float) -> FloatArray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._block import Block, write_column
-from freqtrade_mlpipe.features._source import Plan, update_source, window_source
-from freqtrade_mlpipe.features._trace import FloatArray, Graph, Node, Traced
+from freqtrade_mlpipe.features._source import Plan, ordered, update_source, window_source
+from freqtrade_mlpipe.features._trace import FloatArray, Graph, Kernel, Node, Traced
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 
 CALENDAR = ("minute_of_day", "weekday", "day_of_month", "month")
@@ -45,7 +45,7 @@ class _TracedCandles:
 
 
 def trace(columns: tuple[FeatureColumn, ...]) -> list[Node | None]:
-    """The node of each column; None for one whose row does what has no counterpart for a single candle."""
+    """The node of each column; None for one that has no counterpart for a single candle."""
     candles = cast(Candles, _TracedCandles(Graph()))
     return [_trace(column, candles) for column in columns]
 
@@ -55,7 +55,15 @@ def _trace(column: FeatureColumn, candles: Candles) -> Node | None:
         found: object = column.compute(candles)
     except (TypeError, AttributeError):
         return None
-    return found.node if isinstance(found, Traced) else None
+    if not isinstance(found, Traced):
+        return None
+    kernels = (node.kernel for node in ordered([found.node]))
+    return found.node if all(carried(kernel) for kernel in kernels if kernel) else None
+
+
+def carried(kernel: Kernel[Any]) -> bool:
+    """Whether the kernel can go on candle by candle."""
+    return kernel.open is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +117,11 @@ def compile_program(columns: tuple[FeatureColumn, ...]) -> Program:
         "write": write_column,
     }
     for number, node in enumerate(plan.kernels):
-        scope[f"batch{number}"] = node.operation.batch
-        scope[f"open{number}"] = node.operation.open
+        assert node.kernel is not None
+        scope[f"batch{number}"], scope[f"open{number}"] = node.kernel.batch, node.kernel.open
         scope[f"parameters{number}"] = node.parameters
     for source in sources:
-        exec(compile(source, "<features>", "exec"), scope)  # noqa: S102
+        exec(compile(source, "<features>", "exec"), scope)
     return Program(traced, scope["fill"], scope["resume"], sources)
 
 

@@ -15,7 +15,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from freqtrade_mlpipe.features._trace import OPERATIONS, Kernel, Node, Scalar
+from freqtrade_mlpipe.features._trace import OPERATIONS, Node, Scalar
 
 _DEEPEST = 25
 """Nested operations in one expression; the parser allows some 90."""
@@ -36,8 +36,8 @@ class Plan:
 
     def __init__(self, outputs: list[Node], places: tuple[int, ...], warmups: list[int]) -> None:
         self.outputs, self.places, self.warmups = outputs, places, warmups
-        self.order = _ordered(outputs)
-        self.kernels = [node for node in self.order if isinstance(node.operation, Kernel)]
+        self.order = ordered(outputs)
+        self.kernels = [node for node in self.order if node.kernel]
         self.exact = self._exact()
         self.offset: dict[Node, int] = {}
         for node in self.order:
@@ -53,7 +53,7 @@ class Plan:
     def _exact(self) -> set[Node]:
         """Nodes of which a window's every row is needed, the first ones too."""
         exact: set[Node] = set()
-        _mark(exact, (node for node in self.kernels if node.operation.reach is None))
+        _mark(exact, (node for node in self.kernels if node.kernel and not node.kernel.reach))
         settled: dict[Node, int] = {}
         for node in self.order:
             settled[node] = 0 if node in exact else _settled(node, settled)
@@ -69,8 +69,8 @@ def _settled(node: Node, settled: dict[Node, int]) -> int:
         return rows + int(node.parameters[0])
     if node.operation == "missing":
         return max(rows, int(node.parameters[0]))
-    if isinstance(node.operation, Kernel) and node.operation.reach is not None:
-        return rows + node.operation.reach(*node.parameters)
+    if node.kernel and node.kernel.reach:
+        return rows + node.kernel.reach(*node.parameters)
     return rows
 
 
@@ -83,7 +83,7 @@ def _mark(exact: set[Node], nodes: Iterable[Node]) -> None:
             waiting.extend(node.parents)
 
 
-def _ordered(outputs: list[Node]) -> list[Node]:
+def ordered(outputs: list[Node]) -> list[Node]:
     """All nodes that the outputs need, each after its operands."""
     order: dict[Node, None] = {}
     waiting = [(node, False) for node in reversed(outputs)]
@@ -247,7 +247,7 @@ def _write_scalar(node: Node, plan: Plan, text: _Text) -> None:
     operands = [
         text[current(part)] if isinstance(part, Node) else literal(part) for part in node.operands
     ]
-    if isinstance(node.operation, Kernel):
+    if node.kernel:
         call = f"state{plan.kernels.index(node)}({', '.join(operands)})"
         text.lines.append(f"{text.name(node)} = {call}")
     elif node.operation == "item":
@@ -257,7 +257,7 @@ def _write_scalar(node: Node, plan: Plan, text: _Text) -> None:
 
 
 def window_source(plan: Plan, name: str) -> str:
-    """Source of `fill(candles, block)` or, with the name "resume", of the one that also returns the next candle's function."""
+    """Source of `fill(candles, block)`, or of `resume`, which also returns the function of the next candle."""
     resume = name == "resume"
     distance = {
         node: lag for lag, nodes in sorted(plan.remembered.items()) for node in nodes if resume
@@ -313,7 +313,7 @@ def _array_occurrences(plan: Plan, tails: Iterable[Node]) -> Counter[Node]:
         if node.operation not in ("lag", "missing") or node in plan.exact:
             occurrences.update(_source_of(parent, plan)[0] for parent in node.parents)
     occurrences.update(_source_of(node, plan)[0] for node in plan.outputs)
-    occurrences.update({node: 2 for node in tails})
+    occurrences.update(dict.fromkeys(tails, 2))
     return occurrences
 
 
@@ -325,7 +325,7 @@ def _write_array(node: Node, plan: Plan, text: _Text, resume: bool) -> None:
         _aligned(part, offset, plan, text) if isinstance(part, Node) else literal(part)
         for part in node.operands
     ]
-    if isinstance(node.operation, Kernel):
+    if node.kernel:
         number = plan.kernels.index(node)
         call = f"({', '.join(operands)}, *parameters{number})"
         target = text.name(node)

@@ -1,6 +1,6 @@
 """TA-Lib's functions as kernels: whole arrays by the function, candle by candle by a handle of `talib.stream`.
 
-Handles came with TA-Lib 0.8. With an older one everything works but streaming: see `STREAMING`.
+Handles came with TA-Lib 0.8. With an older one a stream computes the columns that need them anew for each candle.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import talib.stream
 
 from freqtrade_mlpipe.features._trace import FloatArray, Kernel
 
-STREAMING: bool = hasattr(talib.stream, "Stream")
-"""Whether this TA-Lib has handles."""
+_HAS_HANDLES = hasattr(talib.stream, "Stream")
 
 
 def _kernel(name: str, n_arrays: int, n_outputs: int = 0) -> Kernel[Any]:
@@ -23,9 +22,10 @@ def _kernel(name: str, n_arrays: int, n_outputs: int = 0) -> Kernel[Any]:
         handle, values = getattr(talib.stream, name).open_and_fill(*arguments)
         return values, handle.update
 
-    # TA-Lib's own function without the wrapper for Series, whose look at every argument costs as much as 300 candles.
+    # TA-Lib's own function, without the wrapper that looks for Series: it costs as much as 300 candles.
     batch = inspect.unwrap(getattr(talib, name))
-    return Kernel(f"talib.{name}", n_arrays, batch, open_handle, n_outputs=n_outputs)
+    carried = open_handle if _HAS_HANDLES else None
+    return Kernel(f"talib.{name}", n_arrays, batch, carried, n_outputs=n_outputs)
 
 
 AROON: Kernel[tuple[FloatArray, FloatArray]] = _kernel("AROON", 2, 2)

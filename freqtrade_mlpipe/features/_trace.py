@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Kind = Literal["float", "int", "bool"]
 Scalar = float | int | bool
-P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
@@ -110,6 +110,11 @@ class Node:
     def parents(self) -> tuple[Node, ...]:
         """The operands that are nodes."""
         return tuple(part for part in self.operands if isinstance(part, Node))
+
+    @property
+    def kernel(self) -> Kernel[Any] | None:
+        """The kernel, if it is one."""
+        return self.operation if isinstance(self.operation, Kernel) else None
 
 
 class Graph:
@@ -243,18 +248,17 @@ class Traced(NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
 
-def elementwise(function: Callable[P, R]) -> Callable[P, R]:
-    """A function of arrays that the table of operations has under its name: of stand-ins it makes a node."""
+def elementwise(function: F) -> F:
+    """A function of arrays that OPERATIONS has under its name: of stand-ins it makes a node."""
 
     @wraps(function)
-    def call(*operands: P.args, **names: P.kwargs) -> R:
+    def call(*operands: Any) -> Any:
         for part in operands:
             if isinstance(part, Traced):
-                found: Any = part.graph.apply(function.__name__, operands)
-                return found  # type: ignore[no-any-return]
-        return function(*operands, **names)
+                return part.graph.apply(function.__name__, operands)
+        return function(*operands)
 
-    return call
+    return cast(F, call)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,7 +277,7 @@ class Kernel(Generic[R]):
         (*arrays, *parameters) → the values of all candles.
     open : callable
         (*arrays, *parameters) → the same, and a function that takes the numbers of the next candle and returns its
-        value.
+        value; None if it can only be computed whole.
     reach : callable or None
         (*parameters) → candles before the current one that its value depends on; None: all since the first.
     n_outputs : int
@@ -283,7 +287,7 @@ class Kernel(Generic[R]):
     name: str
     n_arrays: int
     batch: Callable[..., R]
-    open: Callable[..., tuple[R, Callable[..., Any]]]
+    open: Callable[..., tuple[R, Callable[..., Any]]] | None
     reach: Callable[..., int] | None = None
     n_outputs: int = 0
 

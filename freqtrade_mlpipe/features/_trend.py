@@ -54,7 +54,7 @@ def middle(c: Candles, n: int) -> FloatArray:
 
 def motionless(c: Candles, n: int) -> FloatArray:
     """1 where the true range has been 0 for n candles, else 0."""
-    return (rolling_max(c.shared(true_range), n) == 0).astype(np.float64)
+    return (rolling_max(c.shared(true_range), n) <= 0).astype(np.float64)
 
 
 def _from(c: Candles, average: FloatArray) -> FloatArray:

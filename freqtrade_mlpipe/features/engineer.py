@@ -7,8 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.exceptions import DataError
-from freqtrade_mlpipe.features.candles import validate_candles
+from freqtrade_mlpipe.features._block import sufficient_candles, write_column
 from freqtrade_mlpipe.features.catalogue import select_columns
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 
@@ -76,15 +75,7 @@ class FeatureEngineer:
         DataError
             For invalid candles, or no more of them than `startup_candles`.
         """
-        checked = validate_candles(df, pair=pair)
-        needed = self.startup_candles + 1
-        if len(checked) < needed:
-            slowest = max(self._columns, key=lambda column: column.warmup)
-            raise DataError(
-                f"{pair + ': ' if pair else ''}{len(checked)} candles are too few: at least "
-                f"{needed} are needed, for {slowest.name}. Download more history, or exclude slow "
-                "features or shorten the periods."
-            )
+        checked = sufficient_candles(df, self._columns, pair=pair)
         block = np.empty((len(checked), len(self._columns)), dtype=np.float32, order="F")
         self._fill(Candles(checked), block)
         return pd.DataFrame(block, index=df.index, columns=self.get_feature_names(), copy=False)
@@ -96,14 +87,4 @@ class FeatureEngineer:
                 if column.indicator.group != group:
                     candles.forget()
                     group = column.indicator.group
-                target = block[:, position]
-                target[:] = column.compute(candles)
-                target[: column.warmup] = np.nan
-                _bound(target[column.warmup :])
-
-
-def _bound(values: NDArray[np.float32]) -> None:
-    """Replace, in place, what float32 cannot hold by the largest number that it can."""
-    if not np.isfinite(np.add.reduce(values)):
-        limit = np.finfo(np.float32).max
-        np.clip(values, -limit, limit, out=values)
+                write_column(block[:, position], column.compute(candles), column.warmup)

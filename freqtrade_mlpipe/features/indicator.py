@@ -56,9 +56,9 @@ class Candles:
         self.price_exponent = scale_exponent(float(self.quoted_close[0]))
         self.volume_exponent = scale_exponent(float(volume[traded[0]])) if len(traded) else None
         self.open, self.high, self.low, self.close = (
-            np.ldexp(df[name].to_numpy(dtype=np.float64), self.price_exponent) for name in OHLC
+            _scaled(df[name].to_numpy(dtype=np.float64), self.price_exponent) for name in OHLC
         )
-        self.volume = np.ldexp(volume, self.volume_exponent or 0)
+        self.volume = _scaled(volume, self.volume_exponent or 0)
         self._shared: dict[tuple[object, ...], FloatArray] = {}
 
     def __len__(self) -> int:
@@ -101,6 +101,11 @@ class Candles:
 def _epoch_seconds(date: pd.Series) -> IntArray:
     stamps = pd.DatetimeIndex(date).as_unit("ns").asi8
     return np.asarray(stamps // 1_000_000_000, dtype=np.int64)
+
+
+def _scaled(values: FloatArray, exponent: int) -> FloatArray:
+    scaled: FloatArray = np.ldexp(values, exponent)
+    return scaled
 
 
 def scale_exponent(first: float) -> int:
