@@ -1,6 +1,6 @@
 """Feature columns as code: a function of a window, which also leaves the state behind, and one of a new candle.
 
-Each column is traced (`_trace`) and the graph written out (`_source`) and compiled, once for all pairs.
+Each column is traced (`_trace`), the graph written out (`_code_update`, `_code_window`) and compiled, once for all pairs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 
 from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._block import Block, write_column
-from freqtrade_mlpipe.features._source import Plan, ordered, update_source, window_source
+from freqtrade_mlpipe.features._code_update import update_source
+from freqtrade_mlpipe.features._code_window import window_source
+from freqtrade_mlpipe.features._plan import Plan, ordered
 from freqtrade_mlpipe.features._trace import FloatArray, Graph, Kernel, Node, Traced
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 
@@ -97,11 +99,8 @@ def compile_program(columns: tuple[FeatureColumn, ...]) -> Program:
     traced = tuple(place for place, node in enumerate(found) if node is not None)
     outputs = [node for node in found if node is not None]
     plan = Plan(outputs, traced, [columns[place].warmup for place in traced])
-    sources = (
-        update_source(plan, (*PRICES, *CALENDAR)),
-        window_source(plan, "resume"),
-        window_source(plan, "fill"),
-    )
+    update, queues = update_source(plan, (*PRICES, *CALENDAR))
+    sources = (update, window_source(plan, queues), window_source(plan))
     scope: dict[str, Any] = {
         "np": np,
         "nan": np.nan,

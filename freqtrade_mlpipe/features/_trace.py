@@ -71,6 +71,7 @@ OPERATIONS: dict[str, Operation] = {
     "logical_not": Operation("(not {0})", "bool", "(~{0})"),
     "where": Operation("({1} if {0} else {2})"),
     "clip": Operation("({1} if {0} < {1} else {2} if {0} > {2} else {0})"),
+    "as_flag": Operation("(1.0 if {0} else 0.0)", "float", "{0}.astype(np.float64)"),
     "as_float": Operation("float({0})", "float", "{0}.astype(np.float64)"),
     "as_int": Operation("int({0})", "int", "{0}.astype(np.int64)"),
     "ratio": Operation("({0} / {1} if {1} > 0 else {2})", "float", "ratio({0}, {1}, {2})"),
@@ -222,8 +223,11 @@ class Traced(NDArrayOperatorsMixin):
 
     def astype(self, dtype: Any) -> Traced:
         """As float64 or int64."""
-        name = "as_float" if dtype is np.float64 else "as_int" if dtype is np.int64 else ""
-        if not name:
+        if dtype is np.float64:
+            name = "as_flag" if self.node.kind == "bool" else "as_float"
+        elif dtype is np.int64:
+            name = "as_int"
+        else:
             raise UntraceableError(f"astype({dtype}) can't be traced.")
         return self.graph.apply(name, (self,))
 
