@@ -1,6 +1,7 @@
 """Feature columns as code: a function of a window, which also leaves the state behind, and one of a new candle.
 
-Each column is traced (`_trace`), the graph written out (`_code_update`, `_code_window`) and compiled, once for all pairs.
+Each column is traced (`_trace`), the graph written out (`_code_update`, `_code_window`) and compiled, once for all
+pairs.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import groupby
 from struct import Struct
 from typing import Any, cast
 
@@ -68,39 +69,74 @@ def carried(kernel: Kernel[Any]) -> bool:
     return kernel.open is not None
 
 
-@dataclass(frozen=True, slots=True)
 class Program:
-    """Code of a selection of columns; it keeps no state.
+    """The code of some columns. It keeps no state, so one does for all pairs.
+
+    Parameters
+    ----------
+    columns : tuple of FeatureColumn
+        Which.
 
     Attributes
     ----------
     traced : tuple of int
-        Positions of the columns that it computes; the others can't be traced.
-    fill : callable
-        (candles, block) writes the columns of a window into a float32 block.
-    resume : callable
-        The same, and returns the function of the next candle: its open, high, low, close and volume (scaled as the
-        window's), quoted close, and minute of day, weekday, day of month and month → float64 array of the traced
-        columns, always the same one.
-    sources : tuple of str
-        What was compiled, for debugging.
+        Positions of the columns that it computes.
+    untraced : tuple of int
+        Positions of the others: `FeatureColumn.compute` has to do it, on all candles.
     """
 
-    traced: tuple[int, ...]
-    fill: Callable[[Candles, Block], None]
-    resume: Callable[[Candles, Block], Update]
-    sources: tuple[str, ...]
+    def __init__(self, columns: tuple[FeatureColumn, ...]) -> None:
+        self._columns = columns
+        self._nodes = trace(columns)
+        self.traced = tuple(place for place, node in enumerate(self._nodes) if node)
+        self.untraced = tuple(place for place, node in enumerate(self._nodes) if not node)
+
+    def fill(self, candles: Candles, block: Block) -> None:
+        """Write the columns of a window into a float32 block, warm-up rows as NaN."""
+        for fill in self._fill_groups:
+            fill(candles, block)
+
+    def resume(self, candles: Candles, block: Block) -> Update:
+        """The same, and make the function of the next candle.
+
+        It takes open, high, low, close and volume (scaled as the window's), the quoted close, and
+        minute of day, weekday, day of month and month, and returns the traced columns in float64.
+        """
+        return self._resume(candles, block)
+
+    @cached_property
+    def _fill_groups(self) -> list[Callable[[Candles, Block], None]]:
+        # A function for each group of rows: what groups share is soon computed again, and long to keep.
+        groups = groupby(self.traced, lambda place: self._columns[place].indicator.group)
+        plans = [self._plan(tuple(places)) for _, places in groups]
+        return [_run(plan, window_source(plan))["fill"] for plan in plans]
+
+    @cached_property
+    def _resume(self) -> Callable[[Candles, Block], Update]:
+        plan = self._plan(self.traced)
+        update, queues = update_source(plan, (*PRICES, *CALENDAR))
+        found: Callable[[Candles, Block], Update] = _run(plan, update, window_source(plan, queues))[
+            "resume"
+        ]
+        return found
+
+    def _plan(self, places: tuple[int, ...]) -> Plan:
+        outputs = [self._nodes[place] for place in places]
+        return Plan(
+            [node for node in outputs if node],
+            places,
+            [self._columns[place].warmup for place in places],
+        )
 
 
 @lru_cache(maxsize=32)
 def compile_program(columns: tuple[FeatureColumn, ...]) -> Program:
     """The code of `columns`, made once."""
-    found = trace(columns)
-    traced = tuple(place for place, node in enumerate(found) if node is not None)
-    outputs = [node for node in found if node is not None]
-    plan = Plan(outputs, traced, [columns[place].warmup for place in traced])
-    update, queues = update_source(plan, (*PRICES, *CALENDAR))
-    sources = (update, window_source(plan, queues), window_source(plan))
+    return Program(columns)
+
+
+def _run(plan: Plan, *sources: str) -> dict[str, Any]:
+    """What the sources define."""
     scope: dict[str, Any] = {
         "np": np,
         "nan": np.nan,
@@ -121,7 +157,7 @@ def compile_program(columns: tuple[FeatureColumn, ...]) -> Program:
         scope[f"parameters{number}"] = node.parameters
     for source in sources:
         exec(compile(source, "<features>", "exec"), scope)
-    return Program(traced, scope["fill"], scope["resume"], sources)
+    return scope
 
 
 def _divide(a: float, b: float) -> float:

@@ -243,7 +243,7 @@ class Traced(NDArrayOperatorsMixin):
         """The same with the first n rows NaN: nothing to do for a candle once the warm-up is over."""
         return Traced(self.graph, self.graph.node("missing", (self.node,), (n,), self.node.kind))
 
-    def _refuse(self, *_arguments: Any) -> Any:
+    def _refuse(self, *_arguments: Any, **_options: Any) -> Any:
         raise UntraceableError("A stand-in has no rows, length or truth value.")
 
     __len__ = __iter__ = __getitem__ = __setitem__ = __bool__ = __float__ = __int__ = __array__ = (

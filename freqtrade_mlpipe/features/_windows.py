@@ -236,9 +236,8 @@ def lag(values: FloatArray, n: int) -> FloatArray:
 
 @elementwise
 def ratio(numerator: FloatArray, denominator: FloatArray, neutral: float) -> FloatArray:
-    """numerator / denominator, and `neutral` where the denominator is not positive."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        quotient = numerator / denominator
+    """numerator / denominator, and `neutral` where the denominator is not positive; callers silence NumPy."""
+    quotient = numerator / denominator
     np.copyto(quotient, neutral, where=~(denominator > 0))
     return quotient
 

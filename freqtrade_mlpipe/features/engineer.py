@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.features._block import sufficient_candles, write_column
+from freqtrade_mlpipe.features._program import compile_program
 from freqtrade_mlpipe.features.catalogue import select_columns
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 
@@ -76,15 +76,12 @@ class FeatureEngineer:
             For invalid candles, or no more of them than `startup_candles`.
         """
         checked = sufficient_candles(df, self._columns, pair=pair)
+        candles = Candles(checked)
         block = np.empty((len(checked), len(self._columns)), dtype=np.float32, order="F")
-        self._fill(Candles(checked), block)
+        program = compile_program(self._columns)
+        with np.errstate(all="ignore"):
+            program.fill(candles, block)
+            for place in program.untraced:
+                column = self._columns[place]
+                write_column(block[:, place], column.compute(candles), column.warmup)
         return pd.DataFrame(block, index=df.index, columns=self.get_feature_names(), copy=False)
-
-    def _fill(self, candles: Candles, block: NDArray[np.float32]) -> None:
-        group = self._columns[0].indicator.group
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for position, column in enumerate(self._columns):
-                if column.indicator.group != group:
-                    candles.forget()
-                    group = column.indicator.group
-                write_column(block[:, position], column.compute(candles), column.warmup)

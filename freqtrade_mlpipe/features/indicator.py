@@ -213,6 +213,10 @@ class FeatureColumn:
     periods: tuple[int, ...]
     warmup: int
 
+    def __hash__(self) -> int:
+        """Quick: selections of columns are looked up all the time."""
+        return hash(self.name)
+
     def compute(self, candles: Candles) -> FloatArray:
         """Values on all candles, float64; the first `warmup` rows are meaningless."""
         return self.indicator.compute(candles, *self.periods)

@@ -58,11 +58,6 @@ class FeatureStream:
     def _program(self) -> Program:
         return compile_program(self.columns)
 
-    @cached_property
-    def _others(self) -> list[int]:
-        carried = set(self._program.traced)
-        return [place for place in range(len(self.columns)) if place not in carried]
-
     @property
     def recomputed(self) -> tuple[FeatureColumn, ...]:
         """Columns that can't be carried, but are computed anew on all candles since the opening.
@@ -70,7 +65,7 @@ class FeatureStream:
         Those of rows that do more than what `_trace` knows and, with a TA-Lib before 0.8 (which has
         no handles), of rows that call it.
         """
-        return tuple(self.columns[place] for place in self._others)
+        return tuple(self.columns[place] for place in self._program.untraced)
 
     def open(self, df: pd.DataFrame, *, pair: str = "") -> Block:
         """Start, or start again, from a window of candles.
@@ -100,7 +95,7 @@ class FeatureStream:
             self._recompute(candles, block)
         self._exponents = candles.price_exponent, candles.volume_exponent
         self._last = int(candles.seconds[-1])
-        if self._others:
+        if self._program.untraced:
             quoted = (checked[name].tolist() for name in COLUMNS)
             self._history = list(zip(candles.seconds.tolist(), *quoted, strict=True))
         return block
@@ -142,7 +137,7 @@ class FeatureStream:
         scaled_volume = math.ldexp(volume, volume_exponent or 0)
         with np.errstate(all="ignore"):
             found = self._next(*scaled, scaled_volume, float(prices[3]), *_calendar(seconds))
-            if not self._others:
+            if not self._program.untraced:
                 row = found.astype(np.float32)
             else:
                 row = np.empty(len(self.columns), dtype=np.float32)
@@ -155,7 +150,7 @@ class FeatureStream:
     def _recompute(self, candles: Candles, block: Block) -> None:
         """The columns that can't be carried, for the last candles."""
         first = len(candles) - len(block)
-        for place, column in zip(self._others, self.recomputed, strict=True):
+        for place, column in zip(self._program.untraced, self.recomputed, strict=True):
             values = column.compute(candles)[first:]
             write_column(block[:, place], values, max(column.warmup - first, 0))
 
