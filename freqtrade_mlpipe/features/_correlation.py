@@ -20,23 +20,28 @@ def rank_columns(values: Block) -> Block:
     return np.asarray(pd.DataFrame(values).rank().to_numpy(dtype=np.float32))
 
 
-def standardise(values: Block) -> Block:
+def standardise(values: Block) -> tuple[Block, bool]:
     """Columns with mean 0 and root mean square 1 over their numbers; constant ones become 0, NaN stays.
 
-    Sums in float64: in float32 they would move a column with a large mean. Column by column, because features come
-    column-major.
+    Also whether there is any NaN. Sums in float64: in float32 they would move a column with a large mean. Column by
+    column, because features come column-major.
     """
     unit = np.empty(values.shape, dtype=np.float32, order="F")
+    squares = np.empty(len(values), dtype=np.float32)
+    gaps = False
     for position in range(values.shape[1]):
         column, target = values[:, position], unit[:, position]
         total, n = np.add.reduce(column, dtype=np.float64), len(column)
         if np.isnan(total):
             total, n = np.nansum(column, dtype=np.float64), int(np.count_nonzero(~np.isnan(column)))
         np.subtract(column, np.float32(total / max(n, 1)), out=target)
-        square = np.nansum(np.square(target), dtype=np.float64)
+        np.square(target, out=squares)
+        square = np.add.reduce(squares, dtype=np.float64)
+        if np.isnan(square):
+            gaps, square = True, np.nansum(squares, dtype=np.float64)
         size = np.sqrt(square / max(n, 1))
         target *= np.float32(1.0 / size if size > 0 else 0.0)
-    return unit
+    return unit, gaps
 
 
 def correlate(a: Block, b: Block) -> FloatArray:
@@ -47,16 +52,12 @@ def correlate(a: Block, b: Block) -> FloatArray:
     array of shape (k_a, k_b)
         In [-1, 1]; 0 where either is constant, or a column with gaps shares too few rows.
     """
-    x = standardise(a)
-    y = x if b is a else standardise(b)
-    if not (_has_gaps(x) or _has_gaps(y)):
+    x, gaps = standardise(a)
+    y, others = (x, gaps) if b is a else standardise(b)
+    if not (gaps or others):
         product = (x.T @ y).astype(np.float64) / max(len(x), 1)
         return np.clip(product, -1.0, 1.0)
     return _correlate_pairwise(x, y)
-
-
-def _has_gaps(values: Block) -> bool:
-    return any(np.isnan(np.add.reduce(values[:, position])) for position in range(values.shape[1]))
 
 
 def _correlate_pairwise(x: Block, y: Block) -> FloatArray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import talib
+import functools
 
+import numpy as np
+
+from freqtrade_mlpipe.features import _talib as talib
 from freqtrade_mlpipe.features._price import body_fraction, highest, lowest
 from freqtrade_mlpipe.features._windows import (
     FloatArray,
@@ -34,7 +36,7 @@ from freqtrade_mlpipe.features.indicator import (
 
 def ema(c: Candles, n: int) -> FloatArray:
     """Exponential moving average of the close."""
-    return np.asarray(talib.EMA(c.close, n))
+    return talib.EMA(c.close, n)
 
 
 def still(c: Candles, n: int) -> FloatArray:
@@ -44,7 +46,7 @@ def still(c: Candles, n: int) -> FloatArray:
     over here.
     """
     largest = rolling_max(np.abs(c.shared(changes)), n)
-    return np.asarray(largest == 0, dtype=np.float64)
+    return (largest <= 0).astype(np.float64)
 
 
 def _neutral_if_still(c: Candles, values: FloatArray, n: int, neutral: float) -> FloatArray:
@@ -54,7 +56,7 @@ def _neutral_if_still(c: Candles, values: FloatArray, n: int, neutral: float) ->
 
 def rsi(c: Candles, n: int) -> FloatArray:
     """Relative strength index, 0 to 100, 50 after 3n candles without a change."""
-    return _neutral_if_still(c, np.array(talib.RSI(c.close, n)), 3 * n, 50.0)
+    return _neutral_if_still(c, talib.RSI(c.close, n), 3 * n, 50.0)
 
 
 def _rsi_change(c: Candles, n: int) -> FloatArray:
@@ -68,7 +70,7 @@ def _macd_line(c: Candles, fast: int, slow: int) -> FloatArray:
 
 def macd_signal_line(c: Candles, fast: int, slow: int, signal: int) -> FloatArray:
     """EMA of the MACD line, in price units."""
-    return np.asarray(talib.EMA(_macd_line(c, fast, slow), signal))
+    return talib.EMA(_macd_line(c, fast, slow), signal)
 
 
 def _macd(c: Candles, fast: int, slow: int) -> FloatArray:
@@ -113,11 +115,11 @@ def _stochastic_rsi_d(c: Candles, n: int, smooth: int, signal: int) -> FloatArra
 
 
 def _roc(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.ROC(c.close, n))
+    return talib.ROC(c.close, n)
 
 
 def _cci(c: Candles, n: int) -> FloatArray:
-    values = np.array(talib.CCI(c.high, c.low, c.close, n))
+    values = talib.CCI(c.high, c.low, c.close, n)
     flat = c.shared(highest, n) == c.shared(lowest, n)
     np.copyto(values, 0.0, where=flat)
     return values
@@ -130,15 +132,15 @@ def _williams_r(c: Candles, n: int) -> FloatArray:
 
 def _ultimate_oscillator(c: Candles, short: int, medium: int, long: int) -> FloatArray:
     pressure = c.close - np.minimum(c.low, lag(c.close, 1))
-    total = np.zeros(len(c))
-    for weight, n in ((4.0, short), (2.0, medium), (1.0, long)):
-        reach = rolling_sum(c.shared(true_range), n)
-        total += weight * ratio(rolling_sum(pressure, n), reach, 0.5)
-    return total * (100.0 / 7.0)
+    parts = [
+        weight * ratio(rolling_sum(pressure, n), rolling_sum(c.shared(true_range), n), 0.5)
+        for weight, n in ((4.0, short), (2.0, medium), (1.0, long))
+    ]
+    return functools.reduce(np.add, parts) * (100.0 / 7.0)
 
 
 def _double_ema(values: FloatArray, slow: int, fast: int) -> FloatArray:
-    return np.asarray(talib.EMA(talib.EMA(values, slow), fast))
+    return talib.EMA(talib.EMA(values, slow), fast)
 
 
 def _tsi(c: Candles, slow: int, fast: int) -> FloatArray:
@@ -171,7 +173,7 @@ def _awesome_oscillator(c: Candles, fast: int, slow: int) -> FloatArray:
 
 
 def _trix(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.TRIX(c.close, n))
+    return talib.TRIX(c.close, n)
 
 
 def _balance_of_power(c: Candles, n: int) -> FloatArray:
@@ -189,17 +191,17 @@ def _relative_vigor(c: Candles, n: int) -> FloatArray:
 
 def _coppock(c: Candles, long: int, short: int, smooth: int) -> FloatArray:
     roc = c.close / lag(c.close, long) + c.close / lag(c.close, short) - 2.0
-    return np.asarray(talib.WMA(roc, smooth)) * 100.0
+    return talib.WMA(roc, smooth) * 100.0
 
 
 _KST = ((1.0, 10, 10), (2.0, 15, 10), (3.0, 20, 10), (4.0, 30, 15))
 
 
 def _know_sure_thing(c: Candles) -> FloatArray:
-    total = np.zeros(len(c))
-    for weight, n, smooth in _KST:
-        total += weight * rolling_mean(c.close / lag(c.close, n) - 1.0, smooth)
-    return 100.0 * total
+    parts = [
+        weight * rolling_mean(c.close / lag(c.close, n) - 1.0, smooth) for weight, n, smooth in _KST
+    ]
+    return 100.0 * functools.reduce(np.add, parts)
 
 
 def _detrended_price(c: Candles, n: int) -> FloatArray:

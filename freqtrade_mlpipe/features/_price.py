@@ -12,6 +12,7 @@ from freqtrade_mlpipe.features._windows import (
     rolling_mean,
     rolling_min,
     rolling_moments,
+    run_length,
 )
 from freqtrade_mlpipe.features.indicator import (
     HLC,
@@ -116,11 +117,7 @@ def _up_share(c: Candles, n: int) -> FloatArray:
 
 def _streak(c: Candles, n: int) -> FloatArray:
     direction = np.sign(c.shared(changes))
-    row = np.arange(len(c))
-    turned = np.ones(len(c), dtype=bool)
-    np.not_equal(direction[1:], direction[:-1], out=turned[1:])
-    length = row - np.maximum.accumulate(np.where(turned, row, 0)) + 1
-    return direction * np.minimum(length, n) / n
+    return direction * run_length(direction, n) / n
 
 
 # fmt: off

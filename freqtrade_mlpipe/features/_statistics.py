@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from freqtrade_mlpipe.features._windows import (
     FloatArray,
     contrast,
     lag,
+    look_up,
     ratio,
     rolling_correlation,
     rolling_covariance,
@@ -21,6 +23,7 @@ from freqtrade_mlpipe.features._windows import (
     rolling_sum,
     rolling_variance,
     rolling_weighted,
+    zero_if_nan,
 )
 from freqtrade_mlpipe.features.indicator import (
     HLC,
@@ -81,7 +84,7 @@ def _leverage_correlation(c: Candles, n: int) -> FloatArray:
 
 
 def _variance_ratio(c: Candles, q: int, n: int) -> FloatArray:
-    long = np.nan_to_num(rolling_sum(c.shared(log_returns), q))
+    long = zero_if_nan(rolling_sum(c.shared(log_returns), q))
     deviation = c.shared(volatility, n)
     return ratio(rolling_variance(long, n), q * deviation * deviation, 1.0)
 
@@ -89,7 +92,7 @@ def _variance_ratio(c: Candles, q: int, n: int) -> FloatArray:
 def _hurst(c: Candles, n: int) -> FloatArray:
     price = c.shared(log_close)
     square = [rolling_mean((price - lag(price, k)) ** 2, n) for k in (1, 2, 4, 8)]
-    floor = 1e-6 * np.maximum.reduce(square)
+    floor = 1e-6 * functools.reduce(np.maximum, square)
     one, two, four, eight = (np.maximum(part, floor) for part in square)
     x, y = ratio(eight, one, 8.0), ratio(four, two, 2.0)
     return np.log2(np.sqrt(x * y) * x) / 10.0
@@ -136,11 +139,11 @@ def _permutation_entropy(c: Candles, n: int) -> FloatArray:
     pattern = 4 * (two <= one) + 2 * (one <= now) + (two <= now)
     count = np.arange(1, n + 1)
     table = np.concatenate([[0.0], -count / n * np.log(count / n) / np.log(6.0)])
-    total = np.zeros(len(c))
+    parts = []
     for kind in (0, 2, 3, 4, 5, 7):
-        seen = np.nan_to_num(rolling_sum((pattern == kind).astype(np.float64), n))
-        total += table[seen.astype(np.int64)]
-    return total
+        seen = zero_if_nan(rolling_sum((pattern == kind).astype(np.float64), n))
+        parts.append(look_up(seen.astype(np.int64), table))
+    return functools.reduce(np.add, parts)
 
 
 def _amihud(c: Candles, n: int, m: int) -> FloatArray:

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from freqtrade_mlpipe.features._windows import FloatArray
+from freqtrade_mlpipe.features._windows import FloatArray, IntArray, look_up
 from freqtrade_mlpipe.features.indicator import Candles, Indicator, within
 
 _DAY_MINUTES = 1440
-IntArray = NDArray[np.int64]
 
 
-def _minute_of_day(c: Candles) -> IntArray:
-    return np.asarray((c.seconds // 60) % _DAY_MINUTES)
-
-
-def _weekday(c: Candles) -> IntArray:
-    return np.asarray((c.seconds // 86_400 + 3) % 7)
-
-
-def _dates(c: Candles) -> NDArray[np.datetime64]:
-    return (c.seconds // 86_400).astype("datetime64[D]")
-
-
-def _day_of_month(c: Candles) -> IntArray:
-    days = _dates(c)
-    return np.asarray((days - days.astype("datetime64[M]")).astype(np.int64))
-
-
-def _month(c: Candles) -> IntArray:
-    return np.asarray(_dates(c).astype("datetime64[M]").astype(np.int64) % 12)
+@lru_cache
+def _circle(function: np.ufunc, cycle: int) -> FloatArray:
+    table: FloatArray = function(2 * np.pi * np.arange(cycle) / cycle)
+    table.flags.writeable = False
+    return table
 
 
 def _sine(position: IntArray, cycle: int) -> FloatArray:
-    table: FloatArray = np.sin(2 * np.pi * np.arange(cycle) / cycle)
-    return table[position]
+    return look_up(position, _circle(np.sin, cycle))
 
 
 def _cosine(position: IntArray, cycle: int) -> FloatArray:
-    table: FloatArray = np.cos(2 * np.pi * np.arange(cycle) / cycle)
-    return table[position]
+    return look_up(position, _circle(np.cos, cycle))
 
 
 def _session(c: Candles, start_hour: int, end_hour: int) -> FloatArray:
-    minute = _minute_of_day(c)
+    minute = c.minute_of_day
     return ((minute >= start_hour * 60) & (minute < end_hour * 60)).astype(np.float64)
 
 
@@ -60,16 +43,16 @@ def _row(
 
 
 ROWS: tuple[Indicator, ...] = (
-    _row("hour_sin", lambda c: _sine(_minute_of_day(c), _DAY_MINUTES), "Sine of the time of day."),
+    _row("hour_sin", lambda c: _sine(c.minute_of_day, _DAY_MINUTES), "Sine of the time of day."),
     _row(
-        "hour_cos", lambda c: _cosine(_minute_of_day(c), _DAY_MINUTES), "Cosine of the time of day."
+        "hour_cos", lambda c: _cosine(c.minute_of_day, _DAY_MINUTES), "Cosine of the time of day."
     ),
-    _row("weekday_sin", lambda c: _sine(_weekday(c), 7), "Sine of the weekday, Monday 0."),
-    _row("weekday_cos", lambda c: _cosine(_weekday(c), 7), "Cosine of the weekday, Monday 0."),
-    _row("day_sin", lambda c: _sine(_day_of_month(c), 31), "Sine of the day of the month."),
-    _row("day_cos", lambda c: _cosine(_day_of_month(c), 31), "Cosine of the day of the month."),
-    _row("month_sin", lambda c: _sine(_month(c), 12), "Sine of the month, January 0."),
-    _row("month_cos", lambda c: _cosine(_month(c), 12), "Cosine of the month, January 0."),
+    _row("weekday_sin", lambda c: _sine(c.weekday, 7), "Sine of the weekday, Monday 0."),
+    _row("weekday_cos", lambda c: _cosine(c.weekday, 7), "Cosine of the weekday, Monday 0."),
+    _row("day_sin", lambda c: _sine(c.day_of_month, 31), "Sine of the day of the month."),
+    _row("day_cos", lambda c: _cosine(c.day_of_month, 31), "Cosine of the day of the month."),
+    _row("month_sin", lambda c: _sine(c.month, 12), "Sine of the month, January 0."),
+    _row("month_cos", lambda c: _cosine(c.month, 12), "Cosine of the month, January 0."),
     _row(
         "asia_session",
         lambda c: _session(c, 0, 9),
@@ -90,7 +73,7 @@ ROWS: tuple[Indicator, ...] = (
     ),
     _row(
         "weekend",
-        lambda c: (_weekday(c) >= 5).astype(np.float64),
+        lambda c: (c.weekday >= 5).astype(np.float64),
         "1 on Saturday and Sunday, UTC.",
     ),
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import talib
 
+from freqtrade_mlpipe.features import _talib as talib
 from freqtrade_mlpipe.features._momentum import ema
 from freqtrade_mlpipe.features._price import highest, lowest
 from freqtrade_mlpipe.features._volatility import mean_range
@@ -19,6 +19,7 @@ from freqtrade_mlpipe.features._windows import (
     rolling_sum,
     rolling_weighted,
     slope_weights,
+    zero_if_nan,
 )
 from freqtrade_mlpipe.features.indicator import (
     HLC,
@@ -53,7 +54,7 @@ def middle(c: Candles, n: int) -> FloatArray:
 
 def motionless(c: Candles, n: int) -> FloatArray:
     """1 where the true range has been 0 for n candles, else 0."""
-    return np.asarray(rolling_max(c.shared(true_range), n) == 0, dtype=np.float64)
+    return (rolling_max(c.shared(true_range), n) <= 0).astype(np.float64)
 
 
 def _from(c: Candles, average: FloatArray) -> FloatArray:
@@ -93,7 +94,7 @@ def efficiency(c: Candles, n: int) -> FloatArray:
 
 def _kama_distance(c: Candles, n: int, window: int) -> FloatArray:
     fast, slow = 2.0 / 3.0, 2.0 / 31.0
-    weight = np.abs(np.nan_to_num(c.shared(efficiency, n))) * (fast - slow) + slow
+    weight = np.abs(zero_if_nan(c.shared(efficiency, n))) * (fast - slow) + slow
     return _from(c, adaptive_average(c.close, weight * weight, window))
 
 
@@ -117,7 +118,7 @@ def _above_sma_share(c: Candles, n: int, m: int) -> FloatArray:
 
 def wilder(values: FloatArray, n: int) -> FloatArray:
     """Wilder's smoothing: an EMA whose weight is 1 / n."""
-    return np.asarray(talib.EMA(values, 2 * n - 1))
+    return talib.EMA(values, 2 * n - 1)
 
 
 def _directional_index(c: Candles, move: FloatArray, other: FloatArray, n: int) -> FloatArray:
@@ -152,15 +153,15 @@ def _adx(c: Candles, n: int) -> FloatArray:
 
 
 def _aroon_up(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.AROON(c.high, c.low, n)[1])
+    return talib.AROON(c.high, c.low, n)[1]
 
 
 def _aroon_down(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.AROON(c.high, c.low, n)[0])
+    return talib.AROON(c.high, c.low, n)[0]
 
 
 def _aroon_oscillator(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.AROONOSC(c.high, c.low, n))
+    return talib.AROONOSC(c.high, c.low, n)
 
 
 def _psar_distance(c: Candles) -> FloatArray:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import talib
 
+from freqtrade_mlpipe.features import _talib as talib
 from freqtrade_mlpipe.features._price import highest, lowest
 from freqtrade_mlpipe.features._windows import (
     FloatArray,
@@ -21,6 +21,7 @@ from freqtrade_mlpipe.features._windows import (
     rolling_rank,
     rolling_sum,
     rolling_variance,
+    zero_if_nan,
 )
 from freqtrade_mlpipe.features.indicator import (
     HLC,
@@ -70,7 +71,7 @@ def price_deviation(c: Candles, n: int) -> FloatArray:
 
 
 def _atr(c: Candles, n: int) -> FloatArray:
-    return np.asarray(talib.ATR(c.high, c.low, c.close, n)) / c.close
+    return talib.ATR(c.high, c.low, c.close, n) / c.close
 
 
 def _true_range_ratio(c: Candles, n: int) -> FloatArray:
@@ -91,12 +92,11 @@ def _bollinger_position(c: Candles, n: int) -> FloatArray:
 
 
 def _keltner_width(c: Candles, n: int, m: int) -> FloatArray:
-    width: FloatArray = 4.0 * c.shared(mean_range, m) / talib.EMA(c.close, n)
-    return width
+    return 4.0 * c.shared(mean_range, m) / talib.EMA(c.close, n)
 
 
 def _keltner_position(c: Candles, n: int, m: int) -> FloatArray:
-    away = c.close - np.asarray(talib.EMA(c.close, n))
+    away = c.close - talib.EMA(c.close, n)
     return 0.5 + ratio(away, 4.0 * c.shared(mean_range, m), 0.0)
 
 
@@ -135,8 +135,8 @@ def _yang_zhang(c: Candles, n: int) -> FloatArray:
 
 
 def _ewma_volatility(c: Candles, n: int) -> FloatArray:
-    mean = np.asarray(talib.EMA(c.shared(squared_returns), n))
-    return np.asarray(np.sqrt(np.maximum(mean, 0.0)))
+    mean = talib.EMA(c.shared(squared_returns), n)
+    return np.sqrt(np.maximum(mean, 0.0))
 
 
 def _volatility_ratio(c: Candles, n: int, m: int) -> FloatArray:
@@ -144,7 +144,7 @@ def _volatility_ratio(c: Candles, n: int, m: int) -> FloatArray:
 
 
 def _volatility_of_volatility(c: Candles, n: int, m: int) -> FloatArray:
-    values = np.nan_to_num(c.shared(volatility, n))
+    values = zero_if_nan(c.shared(volatility, n))
     return ratio(np.sqrt(rolling_variance(values, m)), rolling_mean(values, m), 0.0)
 
 
@@ -174,7 +174,7 @@ def _jump_share(c: Candles, n: int) -> FloatArray:
 
 
 def _ulcer_index(c: Candles, n: int) -> FloatArray:
-    fall = np.nan_to_num(c.close / rolling_max(c.close, n) - 1.0)
+    fall = zero_if_nan(c.close / rolling_max(c.close, n) - 1.0)
     return np.sqrt(rolling_mean(fall * fall, n))
 
 
@@ -184,7 +184,7 @@ def _max_drawdown(c: Candles, n: int) -> FloatArray:
 
 def _mass_index(c: Candles, smooth: int, n: int) -> FloatArray:
     single = talib.EMA(c.shared(spread), smooth)
-    swelling = ratio(single, np.asarray(talib.EMA(single, smooth)), 1.0)
+    swelling = ratio(single, talib.EMA(single, smooth), 1.0)
     np.copyto(swelling, 1.0, where=rolling_max(c.shared(spread), 5 * smooth) == 0)
     return rolling_sum(swelling, n)
 
@@ -201,7 +201,7 @@ def _choppiness(c: Candles, n: int) -> FloatArray:
 
 
 def _relative_volatility(c: Candles, n: int, m: int) -> FloatArray:
-    deviation = np.nan_to_num(c.shared(price_deviation, m))
+    deviation = zero_if_nan(c.shared(price_deviation, m))
     step = c.shared(changes)
     rising = rolling_sum(np.where(step > 0, deviation, 0.0), n)
     return 50.0 + 50.0 * contrast(rising, rolling_sum(np.where(step < 0, deviation, 0.0), n))

@@ -12,25 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import talib
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from freqtrade_mlpipe.features import _kernels as kernels
+from freqtrade_mlpipe.features import _talib as talib
+from freqtrade_mlpipe.features._trace import FloatArray as FloatArray
+from freqtrade_mlpipe.features._trace import IntArray as IntArray
+from freqtrade_mlpipe.features._trace import Traced, elementwise
+
 State = tuple[FloatArray, ...]
 
 _RELATIVE_ZERO = 1e-12
 """A variance below this share of the mean square is rounding noise and counts as zero."""
-_RANK_TIE = 1e-9
 
 
-def _fold(
-    state: State, width: int, merge: Callable[[State, int, State, int], State], n_rows: int
-) -> State:
-    """Merge `state` over every window of `width` rows; row k of the result belongs to row k + width
-    - 1.
+def _fold(state: State, width: int, merge: Callable[[State, int, State, int], State]) -> State:
+    """Merge `state` over every window of `width` rows; the first `width - 1` rows are NaN.
 
     `merge(older, n_older, newer, n_newer)` joins two neighbouring windows.
     """
+    n_rows = 0 if isinstance(state[0], Traced) else len(state[0])
     block, size = state, 1
     total: State | None = None
     covered = 0
@@ -40,25 +40,33 @@ def _fold(
             if total is None:
                 total, covered = block, size
             else:
-                rows = n_rows - covered - size + 1
-                older = tuple(part[:rows] for part in block)
-                newer = tuple(part[size : size + rows] for part in total)
-                total = merge(older, size, newer, covered)
+                total = merge(*_neighbours(block, size, total, covered))
                 covered += size
         remaining >>= 1
         if not remaining:
-            return total if total is not None else block
-        rows = n_rows - 2 * size + 1
-        older = tuple(part[:rows] for part in block)
-        newer = tuple(part[size : size + rows] for part in block)
-        block = merge(older, size, newer, size)
+            return tuple(_pad(part, width - 1, n_rows) for part in total or block)
+        block = merge(*_neighbours(block, size, block, size))
         size *= 2
 
 
-def _pad(values: FloatArray, n_rows: int) -> FloatArray:
+def _neighbours(
+    older: State, n_older: int, newer: State, n_newer: int
+) -> tuple[State, int, State, int]:
+    """Arguments of `merge`: the windows `older`, moved to where each window `newer` begins."""
+    if isinstance(newer[0], Traced):
+        return tuple(part.lag(n_newer) for part in older), n_older, newer, n_newer
+    n_rows = max(len(newer[0]) - n_older, 0)
+    before = tuple(part[:n_rows] for part in older)
+    return before, n_older, tuple(part[n_older:] for part in newer), n_newer
+
+
+def _pad(values: FloatArray, n_missing: int, n_rows: int) -> FloatArray:
+    """The values of the last windows as `n_rows` rows, `n_missing` of them NaN in front."""
+    if isinstance(values, Traced):
+        return values.missing(n_missing)
     padded = np.empty(n_rows)
-    padded[: n_rows - len(values)] = np.nan
-    padded[n_rows - len(values) :] = values
+    padded[:n_missing] = np.nan
+    padded[n_missing:] = values
     return padded
 
 
@@ -93,9 +101,7 @@ def _compose(older: State, _n: int, newer: State, _m: int) -> State:
 
 def rolling_sum(values: FloatArray, width: int) -> FloatArray:
     """Sum of the last `width` values, shape (n,); the first `width - 1` rows are NaN."""
-    if len(values) < width:
-        return np.full(len(values), np.nan)
-    return _pad(_fold((values,), width, _add, len(values))[0], len(values))
+    return _fold((values,), width, _add)[0]
 
 
 def rolling_mean(values: FloatArray, width: int) -> FloatArray:
@@ -112,14 +118,11 @@ def rolling_moments(values: FloatArray, width: int) -> tuple[FloatArray, FloatAr
     of 0.1 keeps all digits. A flat window has variance 0 exactly. The first `width - 1` rows are
     NaN.
     """
-    if len(values) < width:
-        empty = np.full(len(values), np.nan)
-        return empty, empty.copy()
     if width == 1:
-        return values.copy(), np.zeros(len(values))
-    mean, squares = _fold((values,), width, _merge_moments, len(values))
+        return values.copy(), values * 0.0
+    mean, squares = _fold((values,), width, _merge_moments)
     squares /= width
-    return _pad(mean, len(values)), _pad(squares, len(values))
+    return mean, squares
 
 
 def rolling_variance(values: FloatArray, width: int) -> FloatArray:
@@ -157,21 +160,18 @@ def rolling_correlation(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
 
 def rolling_max(values: FloatArray, width: int) -> FloatArray:
     """Largest of the last `width` values; the first `width - 1` rows are NaN."""
-    return np.asarray(talib.MAX(values, width)) if width > 1 else values.copy()
+    return talib.MAX(values, width) if width > 1 else values.copy()
 
 
 def rolling_min(values: FloatArray, width: int) -> FloatArray:
     """Smallest of the last `width` values; the first `width - 1` rows are NaN."""
-    return np.asarray(talib.MIN(values, width)) if width > 1 else values.copy()
+    return talib.MIN(values, width) if width > 1 else values.copy()
 
 
 def rolling_drawdown(values: FloatArray, width: int) -> FloatArray:
     """Largest fall from an earlier to a later value among the last `width`, ≥ 0; the first `width -
     1` rows are NaN."""
-    if len(values) < width:
-        return np.full(len(values), np.nan)
-    start = (values, values, np.zeros(len(values)))
-    return _pad(_fold(start, width, _merge_drawdowns, len(values))[2], len(values))
+    return _fold((values, values, values * 0.0), width, _merge_drawdowns)[2]
 
 
 def rolling_rank(values: FloatArray, width: int) -> FloatArray:
@@ -180,18 +180,17 @@ def rolling_rank(values: FloatArray, width: int) -> FloatArray:
     Ties count half; values within 1e-9 of each other tie, lest rounding decide. The first
     `width - 1` rows are NaN.
     """
-    n_rows = len(values)
-    if n_rows < width:
-        return np.full(n_rows, np.nan)
-    current = values[width - 1 :]
-    margin = _RANK_TIE * np.abs(current)
-    low, high = current - margin, current + margin
-    score = np.zeros(len(current), dtype=np.int16)
-    for age in range(1, width):
-        before = values[width - 1 - age : n_rows - age]
-        score += before < low
-        score += before <= high
-    return _pad(score / (2.0 * (width - 1)), n_rows)
+    return kernels.RANK(values, width)
+
+
+def run_length(values: FloatArray, longest: int) -> FloatArray:
+    """How many candles in a row have had the current value, at most `longest`."""
+    return kernels.RUN_LENGTH(values, longest)
+
+
+def look_up(position: IntArray, table: FloatArray) -> FloatArray:
+    """table[position]."""
+    return kernels.LOOK_UP(position, table)
 
 
 def adaptive_average(values: FloatArray, weight: FloatArray, width: int) -> FloatArray:
@@ -202,18 +201,20 @@ def adaptive_average(values: FloatArray, weight: FloatArray, width: int) -> Floa
     a data-dependent weight has no bounded memory; restarted at each row it has. The first `width`
     rows are NaN.
     """
-    n_rows = len(values)
-    if n_rows <= width:
-        return np.full(n_rows, np.nan)
-    keep, gain = _fold((1.0 - weight, weight * values), width, _compose, n_rows)
-    return _pad(keep[1:] * values[: n_rows - width] + gain[1:], n_rows)
+    keep, gain = _fold((1.0 - weight, weight * values), width, _compose)
+    return _missing(keep * lag(values, width) + gain, width)
+
+
+def _missing(values: FloatArray, n: int) -> FloatArray:
+    if isinstance(values, Traced):
+        return values.missing(n)
+    values[:n] = np.nan
+    return values
 
 
 def rolling_weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Sum of weights[k] * values[t - k]; the first `len(weights) - 1` rows are NaN."""
-    if len(values) < len(weights):
-        return np.full(len(values), np.nan)
-    return _pad(np.convolve(values, weights, mode="valid"), len(values))
+    return kernels.WEIGHTED(values, np.ascontiguousarray(weights[::-1]))
 
 
 def slope_weights(width: int) -> FloatArray:
@@ -225,18 +226,26 @@ def slope_weights(width: int) -> FloatArray:
 def lag(values: FloatArray, n: int) -> FloatArray:
     """The value `n` candles ago; the first `n` rows repeat the first value (they belong to the
     warm-up)."""
+    if isinstance(values, Traced):
+        return values.lag(n)
     shifted = np.empty_like(values)
     shifted[n:] = values[: max(len(values) - n, 0)]
     shifted[:n] = values[0]
     return shifted
 
 
+@elementwise
 def ratio(numerator: FloatArray, denominator: FloatArray, neutral: float) -> FloatArray:
-    """numerator / denominator, and `neutral` where the denominator is not positive."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        quotient = numerator / denominator
+    """numerator / denominator, and `neutral` where the denominator is not positive; callers silence NumPy."""
+    quotient = numerator / denominator
     np.copyto(quotient, neutral, where=~(denominator > 0))
     return quotient
+
+
+@elementwise
+def zero_if_nan(values: FloatArray) -> FloatArray:
+    """The values, 0 where they are NaN."""
+    return np.where(values == values, values, 0.0)
 
 
 def contrast(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.exceptions import ConfigError, DataError
-from freqtrade_mlpipe.features.candles import validate_candles
+from freqtrade_mlpipe.exceptions import ConfigError
+from freqtrade_mlpipe.features._block import sufficient_candles
 from freqtrade_mlpipe.features.frames import NO_FRAMES, FrameKey, Frames
 from freqtrade_mlpipe.features.indicator import FeatureColumn
 from freqtrade_mlpipe.features.parts import make_parts
@@ -107,8 +107,7 @@ class FeatureEngineer:
             raise ConfigError(
                 "FeatureConfig: no feature is left. Switch on a group (include_price_features …), or exclude less."
             )
-        checked = validate_candles(df, pair=pair)
-        self._require_warm_up(len(checked), pair)
+        checked = sufficient_candles(df, self.columns, pair=pair)
         block = np.empty((len(checked), len(self._names)), dtype=np.float32, order="F")
         first = 0
         for part in self._parts:
@@ -116,13 +115,3 @@ class FeatureEngineer:
             part.fill(checked, pair, frames, block[:, first:beyond])
             first = beyond
         return pd.DataFrame(block, index=df.index, columns=self._names, copy=False)
-
-    def _require_warm_up(self, n_candles: int, pair: str) -> None:
-        needed = self._own.startup + 1
-        if n_candles < needed:
-            slowest = max(self.columns, key=lambda column: column.warmup)
-            raise DataError(
-                f"{pair + ': ' if pair else ''}{n_candles} candles are too few: at least "
-                f"{needed} are needed, for {slowest.name}. Download more history, or exclude slow "
-                "features or shorten the periods."
-            )

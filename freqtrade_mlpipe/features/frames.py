@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -9,12 +10,18 @@ import pandas as pd
 
 from freqtrade_mlpipe.config import timeframe_length
 from freqtrade_mlpipe.exceptions import DataError
-from freqtrade_mlpipe.features.block import Block, compute_block
+from freqtrade_mlpipe.features._block import Block
 from freqtrade_mlpipe.features.candles import validate_candles
+from freqtrade_mlpipe.features.columns import compute_block, fill_block
 from freqtrade_mlpipe.features.indicator import FeatureColumn
+from freqtrade_mlpipe.features.live import LiveBlock
 
 FrameKey = tuple[str, str]
 """Pair and timeframe."""
+
+_OWN = "own"
+_MAX_LIVE = 200
+"""Followed frames: at about 2 MB each they must not pile up while a pairlist rotates."""
 
 
 class Frames:
@@ -63,10 +70,19 @@ class Frames:
             self._candles[key] = validate_candles(found, pair=f"{pair} {timeframe}")
         return self._candles[key]
 
+    def refresh(self) -> None:
+        """Called before the features of a pair are computed: what does not change has nothing to do."""
+
     @property
     def used(self) -> list[FrameKey]:
         """Pair and timeframe of the frames that were asked for so far."""
         return sorted(self._candles)
+
+    def fill(
+        self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], target: Block
+    ) -> None:
+        """Write the columns for valid candles of `pair`'s own timeframe into `target`, as `fill_block`."""
+        fill_block(df, columns, target)
 
     def block(self, pair: str, timeframe: str, columns: tuple[FeatureColumn, ...]) -> Block:
         """The columns on `candles(pair, timeframe)`, float32 of shape (n_candles, n_columns); do not write into it."""
@@ -82,6 +98,48 @@ class Frames:
             return closed_by(self.candles(pair, timeframe), timeframe_length(timeframe), moment)
 
         return Frames(early)
+
+
+class LiveFrames(Frames):
+    """Candles that move on, as a bot sees them: columns are computed where candles are new.
+
+    Parameters
+    ----------
+    lookup : callable
+        As of `Frames`; asked again after each `refresh`.
+    """
+
+    def __init__(self, lookup: Callable[[str, str], pd.DataFrame | None]) -> None:
+        super().__init__(lookup)
+        self._live: OrderedDict[tuple[str, str, tuple[FeatureColumn, ...]], LiveBlock] = (
+            OrderedDict()
+        )
+
+    def refresh(self) -> None:
+        """Look candles up anew from now on."""
+        self._candles.clear()
+        self._blocks.clear()
+
+    def fill(
+        self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], target: Block
+    ) -> None:
+        """As `Frames.fill`."""
+        target[:] = self._follow((pair, _OWN, columns), df)
+
+    def block(self, pair: str, timeframe: str, columns: tuple[FeatureColumn, ...]) -> Block:
+        """As `Frames.block`."""
+        return self._follow((pair, timeframe, columns), self.candles(pair, timeframe))
+
+    def _follow(self, key: tuple[str, str, tuple[FeatureColumn, ...]], df: pd.DataFrame) -> Block:
+        pair, _, columns = key
+        if len(df) <= max((column.warmup for column in columns), default=len(df)):
+            return compute_block(df, columns)
+        live = self._live.pop(key, None) or LiveBlock(columns)
+        block = live.block(df, pair=pair)
+        self._live[key] = live  # only now: what has failed starts anew
+        if len(self._live) > _MAX_LIVE:
+            self._live.popitem(last=False)
+        return block
 
 
 def closed_by(candles: pd.DataFrame, length: timedelta, moment: pd.Timestamp) -> pd.DataFrame:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.features._windows import FloatArray, lag
+from freqtrade_mlpipe.features._windows import FloatArray, IntArray, lag
 
 Group = Literal["price", "volume", "momentum", "volatility", "trend", "statistics", "time"]
 Input = Literal["date", "open", "high", "low", "close", "volume"]
@@ -49,18 +50,41 @@ class Candles:
 
     def __init__(self, df: pd.DataFrame) -> None:
         self.seconds = _epoch_seconds(df["date"])
-        first_close = float(df["close"].iloc[0])
         self.quoted_close: FloatArray = df["close"].to_numpy(dtype=np.float64)
-        self.open, self.high, self.low, self.close = (
-            _scaled(df[name], first_close) for name in OHLC
-        )
         volume = df["volume"].to_numpy(dtype=np.float64)
         traded = np.flatnonzero(volume)
-        self.volume = _scaled(df["volume"], float(volume[traded[0]]) if len(traded) else 1.0)
+        self.price_exponent = scale_exponent(float(self.quoted_close[0]))
+        self.volume_exponent = scale_exponent(float(volume[traded[0]])) if len(traded) else None
+        self.open, self.high, self.low, self.close = (
+            _scaled(df[name].to_numpy(dtype=np.float64), self.price_exponent) for name in OHLC
+        )
+        self.volume = _scaled(volume, self.volume_exponent or 0)
         self._shared: dict[tuple[object, ...], FloatArray] = {}
 
     def __len__(self) -> int:
         return len(self.close)
+
+    @cached_property
+    def minute_of_day(self) -> IntArray:
+        """0 to 1439, of the open time in UTC."""
+        return np.asarray((self.seconds // 60) % 1440)
+
+    @cached_property
+    def weekday(self) -> IntArray:
+        """0 Monday to 6 Sunday."""
+        return np.asarray((self.seconds // 86_400 + 3) % 7)
+
+    @cached_property
+    def day_of_month(self) -> IntArray:
+        """0 to 30."""
+        days = (self.seconds // 86_400).astype("datetime64[D]")
+        return np.asarray((days - days.astype("datetime64[M]")).astype(np.int64))
+
+    @cached_property
+    def month(self) -> IntArray:
+        """0 January to 11 December."""
+        days = (self.seconds // 86_400).astype("datetime64[D]")
+        return np.asarray(days.astype("datetime64[M]").astype(np.int64) % 12)
 
     def shared(self, compute: Callable[..., FloatArray], *arguments: int | str) -> FloatArray:
         """`compute(self, *arguments)`, computed once; callers must not write into it."""
@@ -74,29 +98,29 @@ class Candles:
         self._shared.clear()
 
 
-def _epoch_seconds(date: pd.Series) -> NDArray[np.int64]:
+def _epoch_seconds(date: pd.Series) -> IntArray:
     stamps = pd.DatetimeIndex(date).as_unit("ns").asi8
     return np.asarray(stamps // 1_000_000_000, dtype=np.int64)
 
 
-def _scaled(values: pd.Series, reference: float) -> FloatArray:
-    exponent = int(np.frexp(reference)[1])
-    array = values.to_numpy(dtype=np.float64)
-    return np.ascontiguousarray(np.ldexp(array, _PRICE_EXPONENT - exponent))
+def _scaled(values: FloatArray, exponent: int) -> FloatArray:
+    scaled: FloatArray = np.ldexp(values, exponent)
+    return scaled
+
+
+def scale_exponent(first: float) -> int:
+    """The power of two that turns a series' first number into about 2**20."""
+    return _PRICE_EXPONENT - math.frexp(first)[1]
 
 
 def log_close(candles: Candles) -> FloatArray:
     """Natural logarithm of the close as quoted: scaled, its rounding would depend on the first candle."""
-    return np.asarray(np.log(candles.quoted_close))
+    return np.log(candles.quoted_close)
 
 
 def log_returns(candles: Candles) -> FloatArray:
     """Log return of one candle; 0 in the first row."""
-    close = candles.close
-    returns = np.empty(len(close))
-    returns[0] = 0.0
-    np.log(close[1:] / close[:-1], out=returns[1:])
-    return returns
+    return np.log(candles.close / lag(candles.close, 1))
 
 
 def changes(candles: Candles) -> FloatArray:
@@ -108,9 +132,7 @@ def true_range(candles: Candles) -> FloatArray:
     """Largest of high - low, |high - previous close|, |low - previous close|; high - low in the
     first row."""
     before = lag(candles.close, 1)
-    before[0] = candles.close[0]
-    spread: FloatArray = np.maximum(candles.high, before) - np.minimum(candles.low, before)
-    return spread
+    return np.maximum(candles.high, before) - np.minimum(candles.low, before)
 
 
 def spread(candles: Candles) -> FloatArray:
@@ -190,6 +212,10 @@ class FeatureColumn:
     indicator: Indicator
     periods: tuple[int, ...]
     warmup: int
+
+    def __hash__(self) -> int:
+        """Quick: selections of columns are looked up all the time."""
+        return hash(self.name)
 
     def compute(self, candles: Candles) -> FloatArray:
         """Values on all candles, float64; the first `warmup` rows are meaningless."""

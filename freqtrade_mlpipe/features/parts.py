@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig, timeframe_length
 from freqtrade_mlpipe.exceptions import ConfigError
-from freqtrade_mlpipe.features.block import Block, compute_block, fill_block, shift_block
+from freqtrade_mlpipe.features._block import Block
 from freqtrade_mlpipe.features.catalogue import named_columns, select_columns
+from freqtrade_mlpipe.features.columns import shift_block
 from freqtrade_mlpipe.features.frames import FrameKey, Frames
 from freqtrade_mlpipe.features.indicator import FeatureColumn
 
@@ -109,7 +110,7 @@ class OwnFeatures:
         return []
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
-        fill_block(df, self.columns, target)
+        frames.fill(pair, df, self.columns, target[:, : len(self.columns)])
         for position, (_, source, shift) in enumerate(self._layout()):
             if shift:
                 shift_block(target[:, source], shift, target[:, position])
@@ -172,7 +173,7 @@ class InformativeFeatures:
             other = frames.candles(source, self.timeframe)
             block = frames.block(source, self.timeframe, self.columns)
         else:
-            other, block = df, compute_block(df, self.columns)
+            other, block = df, _own_block(df, pair, frames, self.columns)
         row = last_closed(df["date"], _seconds(self.base), other["date"], _seconds(self.timeframe))
         for position, (_, source_column, shift) in enumerate(
             _shifted_layout(self.columns, self.n_shifts)
@@ -180,6 +181,14 @@ class InformativeFeatures:
             taken = np.take(block[:, source_column], row - shift, mode="clip")
             taken[(row < 0) | (row < shift)] = np.nan
             target[:, position] = taken
+
+
+def _own_block(
+    df: pd.DataFrame, pair: str, frames: Frames, columns: tuple[FeatureColumn, ...]
+) -> Block:
+    block = np.empty((len(df), len(columns)), dtype=np.float32, order="F")
+    frames.fill(pair, df, columns, block)
+    return block
 
 
 def last_closed(
@@ -236,7 +245,7 @@ class Ranks:
         return [(other, self.timeframe) for other in self.pairs if other != pair]
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
-        own = compute_block(df, self.columns)
+        own = _own_block(df, pair, frames, self.columns)
         lower = np.zeros(own.shape, dtype=np.float32, order="F")
         compared = np.zeros_like(lower)
         for key in self.keys(pair):

@@ -16,7 +16,7 @@ from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import ExpansionConfig
 from freqtrade_mlpipe.exceptions import ConfigError
-from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames
+from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames, LiveFrames
 from freqtrade_mlpipe.features.expansion import expand_features
 
 USER_FEATURE_PREFIX = "%-"
@@ -118,9 +118,10 @@ class StrategyFeatures:
             ) from error
 
 
-def frames_of(dp: DataProvider) -> Frames:
-    """freqtrade's candles: live ones in a bot, else those of the data directory."""
-    return Frames(lambda pair, timeframe: dp.get_pair_dataframe(pair, timeframe))
+def frames_of(dp: DataProvider, *, live: bool) -> Frames:
+    """freqtrade's candles: those that a bot has fetched, or those of the data directory."""
+    kind = LiveFrames if live else Frames
+    return kind(lambda pair, timeframe: dp.get_pair_dataframe(pair, timeframe))
 
 
 def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:

@@ -145,10 +145,10 @@ class MLPipeMixin(IStrategy):
         """Candles of other pairs and timeframes; they stand still in a backtest, and move on in a bot."""
         if getattr(self, "dp", None) is None:
             return NO_FRAMES
-        if self.config.get("runmode") in TRADE_MODES:
-            return frames_of(self.dp)
         if self._mlpipe_frames is None:
-            self._mlpipe_frames = frames_of(self.dp)
+            live = self.config.get("runmode") in TRADE_MODES
+            self._mlpipe_frames = frames_of(self.dp, live=live)
+        self._mlpipe_frames.refresh()
         return self._mlpipe_frames
 
     def informative_pairs(self) -> list[tuple[str, str]]:

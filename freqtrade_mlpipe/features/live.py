@@ -1,0 +1,215 @@
+"""The features of a live candle frame, which slides on by one candle at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.features._block import Block
+from freqtrade_mlpipe.features.candles import COLUMNS
+from freqtrade_mlpipe.features.indicator import FeatureColumn
+from freqtrade_mlpipe.features.stream import FeatureStream
+
+_MOST_NEW = 30
+"""With more new candles than these a new window is quicker."""
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+class LiveBlock:
+    """The features of one pair's candle frame, computed only where candles are new.
+
+    Give it the bot's current frame: normally that of the last call with one more candle, and perhaps
+    some fewer at the front. If it is anything else (first call, gap, revised candle, other pair) the
+    whole frame is computed anew. The result equals, bit for bit, `FeatureEngineer.transform` on all
+    candles since that last happened.
+
+    It is for one pair and one thread. A pickle or copy of it starts anew.
+
+    Parameters
+    ----------
+    columns : tuple of FeatureColumn
+        See `FeatureEngineer.columns`.
+
+    Attributes
+    ----------
+    n_opened : int
+        How often a whole frame was computed.
+    """
+
+    def __init__(self, columns: tuple[FeatureColumn, ...]) -> None:
+        self.columns = columns
+        self.n_opened = 0
+        self._needed = max(column.warmup for column in columns) + 1
+        self._stream = FeatureStream(columns)
+        self._held: _Held | None = None
+
+    def block(self, df: pd.DataFrame, *, pair: str = "") -> Block:
+        """Features of each candle of the frame.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Candles of one pair, see `validate_candles`; more than the longest warm-up.
+        pair : str
+            Named in error messages.
+
+        Returns
+        -------
+        array of shape (n_candles, n_columns), float32, column-major
+            Read-only; later calls leave it alone. Rows in a feature's warm-up after the last
+            opening are NaN, all others finite.
+
+        Raises
+        ------
+        DataError
+            For invalid candles, or too few.
+        """
+        frame = _read(df) if len(df) >= self._needed else None
+        if frame is not None and self._held is not None and self._follow(frame, self._held):
+            return self._held.last(len(df))
+        self._held = None
+        block = self._stream.open(df, pair=pair)
+        self.n_opened += 1
+        if frame is not None:
+            self._held = _Held(frame, block)
+        return _Held.read_only(block)
+
+    def _follow(self, frame: _Frame, held: _Held) -> bool:
+        """Compute what is new; False if the frame does not simply go on where the last one ended."""
+        n_known = held.n_known(frame)
+        n_new = len(frame.dates) - n_known
+        if n_known < 2 or n_new > _MOST_NEW:
+            return False
+        if n_new > held.room:
+            if self._stream.recomputed:
+                return False
+            self._held = held = held.moved(n_known)
+        dates = frame.dates[n_known - 2 :].tolist()
+        if len({after - before for before, after in pairwise(dates)}) > 1:
+            return False
+        for row in range(n_known, len(frame.dates)):
+            date, *numbers = (column[row].item() for column in frame.columns)
+            try:
+                features = self._stream.update((date // frame.per_second, *numbers))
+            except DataError:
+                return False
+            held.append(frame, row, features)
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The columns: it starts anew."""
+        return {"columns": self.columns}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["columns"])  # type: ignore[misc]
+
+
+class _Frame(NamedTuple):
+    """Dates (integers) and numbers of a candle frame, as they are in it."""
+
+    dtypes: tuple[object, ...]
+    columns: tuple[NDArray[Any], ...]
+    per_second: int
+
+    @property
+    def dates(self) -> NDArray[np.int64]:
+        return self.columns[0]
+
+
+def _read(df: pd.DataFrame) -> _Frame | None:
+    """None if there is anything wrong with the frame that opening a stream will explain."""
+    names = df.columns
+    if names.has_duplicates:
+        return None
+    try:
+        columns = [_column(df, names.get_loc(name)) for name in COLUMNS]
+        date: Any = _column(df, names.get_loc("date")) if "date" in names else df.index
+    except KeyError:
+        return None
+    if not isinstance(date.dtype, pd.DatetimeTZDtype):
+        return None
+    if not all(isinstance(column, np.ndarray) for column in columns):
+        return None
+    dtypes = (date.dtype, *(column.dtype for column in columns))
+    return _Frame(dtypes, (date.asi8, *columns), _PER_SECOND[date.dtype.unit])
+
+
+def _column(df: pd.DataFrame, place: Any) -> Any:
+    """The array of a column.
+
+    To take it out as a Series first, six times, costs as much as all features of a candle; pandas has
+    only a private way around that.
+    """
+    quick: Callable[[Any], Any] | None = getattr(df, "_get_column_array", None)
+    if quick is not None:
+        return quick(place)
+    series = df.iloc[:, place]
+    return series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
+
+
+class _Held:
+    """The candles of the last frame, and their features, with room for more."""
+
+    def __init__(self, frame: _Frame, block: Block) -> None:
+        self._dtypes = frame.dtypes
+        self._columns = [column.copy() for column in frame.columns]
+        self._block = block
+        self._n = len(block)
+
+    @property
+    def room(self) -> int:
+        """How many candles can be appended."""
+        return len(self._block) - self._n
+
+    def n_known(self, frame: _Frame) -> int:
+        """How many candles the frame has in common with these; 0 unless they are its first and these' last."""
+        if frame.dtypes != self._dtypes:
+            return 0
+        start = int(np.searchsorted(self._columns[0][: self._n], frame.dates[0]))
+        n_known = self._n - start
+        if n_known > len(frame.dates):
+            return 0
+        same = (
+            # Bytes are compared several times as fast as numbers.
+            held[start : self._n].tobytes() == column[:n_known].tobytes()
+            for held, column in zip(self._columns, frame.columns, strict=True)
+        )
+        return n_known if all(same) else 0
+
+    def moved(self, n_kept: int) -> _Held:
+        """The last `n_kept` candles in new arrays, with room."""
+        moved = copy(self)
+        size = n_kept + max(n_kept // 4, _MOST_NEW)
+        kept = slice(self._n - n_kept, self._n)
+        moved._columns = [np.empty(size, dtype=column.dtype) for column in self._columns]
+        for target, column in zip(moved._columns, self._columns, strict=True):
+            target[:n_kept] = column[kept]
+        moved._block = np.empty((size, self._block.shape[1]), dtype=np.float32, order="F")
+        moved._block[:n_kept] = self._block[kept]
+        moved._n = n_kept
+        return moved
+
+    def append(self, frame: _Frame, row: int, features: Block) -> None:
+        """One candle of the frame and its features."""
+        for target, column in zip(self._columns, frame.columns, strict=True):
+            target[self._n] = column[row]
+        self._block[self._n] = features
+        self._n += 1
+
+    def last(self, n: int) -> Block:
+        """Features of the last n candles."""
+        return self.read_only(self._block[self._n - n : self._n])
+
+    @staticmethod
+    def read_only(block: Block) -> Block:
+        """A view that can't be written to."""
+        view = block.view()
+        view.flags.writeable = False
+        return view

@@ -1,0 +1,191 @@
+"""Features candle by candle: what `FeatureEngineer.transform` gives for the newest candle, in microseconds."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.features._block import Block, bound, sufficient_candles, write_column
+from freqtrade_mlpipe.features._program import Program, Update, compile_program
+from freqtrade_mlpipe.features.candles import COLUMNS, validate_candles
+from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn, scale_exponent
+
+_RANGE = 1e100
+"""A price this many times the first one, or this part of it, ends a stream: TA-Lib's handles refuse infinity."""
+
+Candle = tuple[int, float, float, float, float, float]
+"""Open time in seconds since 1970 (UTC), open, high, low, close, volume."""
+
+
+class FeatureStream:
+    """Features of one pair, carried from candle to candle.
+
+    All values equal, bit for bit, those that `FeatureEngineer.transform` computes on all candles
+    since the stream was opened. It is for one pair and one thread; a copy or a pickle is not open.
+
+    Parameters
+    ----------
+    columns : tuple of FeatureColumn
+        See `FeatureEngineer.columns`.
+
+    Examples
+    --------
+    >>> from freqtrade_mlpipe.features import FeatureEngineer
+    >>> from freqtrade_mlpipe.synthetic import Market, generate_market
+    >>> candles = generate_market(Market(n_candles=700))["SYNA/USDT"]
+    >>> engineer = FeatureEngineer()
+    >>> stream = FeatureStream(engineer.columns)
+    >>> stream.open(candles.iloc[:-1]).shape
+    (699, 188)
+    >>> date, *newest = candles.iloc[-1][["date", "open", "high", "low", "close", "volume"]]
+    >>> row = stream.update((int(date.timestamp()), *newest))
+    >>> bool((row == engineer.transform(candles).iloc[-1]).all())
+    True
+    """
+
+    def __init__(self, columns: tuple[FeatureColumn, ...]) -> None:
+        self.columns = columns
+        self._next: Update | None = None
+        self._history: list[Candle] = []
+
+    @cached_property
+    def _program(self) -> Program:
+        return compile_program(self.columns)
+
+    @property
+    def recomputed(self) -> tuple[FeatureColumn, ...]:
+        """Columns that can't be carried, but are computed anew on all candles since the opening.
+
+        Those of rows that do more than what `_trace` knows and, with a TA-Lib before 0.8 (which has
+        no handles), of rows that call it.
+        """
+        return tuple(self.columns[place] for place in self._program.untraced)
+
+    def open(self, df: pd.DataFrame, *, pair: str = "") -> Block:
+        """Start, or start again, from a window of candles.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Candles of one pair, see `validate_candles`; more than the longest warm-up.
+        pair : str
+            Named in error messages.
+
+        Returns
+        -------
+        array of shape (n_candles, n_columns), float32, column-major
+            What `FeatureEngineer.transform` gives: NaN in a feature's warm-up rows, else finite.
+
+        Raises
+        ------
+        DataError
+            For invalid candles, or too few.
+        """
+        checked = sufficient_candles(df, self.columns, pair=pair)
+        candles = Candles(checked)
+        block = np.empty((len(checked), len(self.columns)), dtype=np.float32, order="F")
+        with np.errstate(all="ignore"):
+            self._next = self._program.resume(candles, block)
+            self._recompute(candles, block)
+        self._exponents = candles.price_exponent, candles.volume_exponent
+        self._last = int(candles.seconds[-1])
+        if self._program.untraced:
+            quoted = (checked[name].tolist() for name in COLUMNS)
+            self._history = list(zip(candles.seconds.tolist(), *quoted, strict=True))
+        return block
+
+    def update(self, candle: Candle) -> Block:
+        """Features of the next candle.
+
+        Parameters
+        ----------
+        candle : tuple
+            Open time in seconds since 1970 (UTC), later than the last one; open, high, low, close,
+            volume as quoted.
+
+        Returns
+        -------
+        array of shape (n_columns,), float32
+            All finite.
+
+        Raises
+        ------
+        DataError
+            For an invalid candle, a price 1e100 times the first one, or a stream that is not open;
+            nothing has changed then.
+        """
+        if self._next is None:
+            raise DataError("The stream is not open. Open it with a window of candles.")
+        seconds, *prices, volume = candle
+        if not (seconds > self._last and _is_valid(candle)):
+            _refuse(candle, self._last)
+        price_exponent, volume_exponent = self._exponents
+        scaled = [math.ldexp(price, price_exponent) for price in prices]
+        if not 1 / _RANGE < min(scaled) <= max(scaled) < _RANGE:
+            raise DataError(f"The prices of {candle} are too far from the first: open it again.")
+        if volume_exponent is None and volume:
+            # All volumes so far were 0, and 0 is 0 on any scale.
+            volume_exponent = scale_exponent(volume)
+            self._exponents = price_exponent, volume_exponent
+        self._last = seconds
+        scaled_volume = math.ldexp(volume, volume_exponent or 0)
+        with np.errstate(all="ignore"):
+            found = self._next(*scaled, scaled_volume, float(prices[3]), *_calendar(seconds))
+            if not self._program.untraced:
+                row = found.astype(np.float32)
+            else:
+                row = np.empty(len(self.columns), dtype=np.float32)
+                row[list(self._program.traced)] = found
+                self._history.append(candle)
+                self._recompute(Candles(_frame(self._history)), row[np.newaxis])
+            bound(row)
+        return row
+
+    def _recompute(self, candles: Candles, block: Block) -> None:
+        """The columns that can't be carried, for the last candles."""
+        first = len(candles) - len(block)
+        for place, column in zip(self._program.untraced, self.recomputed, strict=True):
+            values = column.compute(candles)[first:]
+            write_column(block[:, place], values, max(column.warmup - first, 0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The columns: TA-Lib's handles can't be pickled."""
+        return {"columns": self.columns}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["columns"])  # type: ignore[misc]
+
+
+def _calendar(seconds: int) -> tuple[int, int, int, int]:
+    """As `Candles` has it: minute of the day, weekday, day of the month and month, from 0."""
+    moment = time.gmtime(seconds)
+    minute = 60 * moment.tm_hour + moment.tm_min
+    return minute, moment.tm_wday, moment.tm_mday - 1, moment.tm_mon - 1
+
+
+def _is_valid(candle: Candle) -> bool:
+    _, open_, high, low, close, volume = candle
+    return (
+        0 < low <= high < math.inf
+        and 0 < open_ < math.inf
+        and 0 < close < math.inf
+        and 0 <= volume < math.inf
+    )
+
+
+def _refuse(candle: Candle, last: int) -> NoReturn:
+    """Raise what `transform` would say."""
+    validate_candles(_frame([(last, 1.0, 1.0, 1.0, 1.0, 0.0), candle]))
+    raise DataError(f"The candle {candle} is invalid.")
+
+
+def _frame(candles: list[Candle]) -> pd.DataFrame:
+    df = pd.DataFrame(candles, columns=["date", *COLUMNS])
+    df["date"] = pd.to_datetime(df["date"], unit="s", utc=True)
+    return df
