@@ -4,7 +4,8 @@ Two strategies, freqtrade's own `FreqaiExampleStrategy` and a light one, over 10
 timeframes 5m, 15m and 1h, two correlated pairs, three periods and two shifts. Each measurement is a
 process of its own, FreqAI's and ours in turn; the least of the repetitions counts. Time is CPU time,
 also without the strategy's own methods, which both call equally often. Memory is the peak beyond what
-the process held with its candles loaded (Linux only). Needs `datasieve`, which FreqAI imports::
+the process held with its candles loaded (Linux only). Our shifted columns share memory until they are
+copied: "float32" copies them all, as training does. Needs `datasieve`, which FreqAI imports::
 
     python benchmarks/expansion.py --repeat 3
 """
@@ -114,7 +115,12 @@ def ours(strategy: IStrategy, candles: Candles) -> pd.DataFrame:
     )
 
 
-RUNNERS: dict[str, Callable[[IStrategy, Candles], pd.DataFrame]] = {"freqai": freqai, "ours": ours}
+def float32(strategy: IStrategy, candles: Candles) -> pd.DataFrame:
+    return ours(strategy, candles).astype("float32")
+
+
+Runner = Callable[[IStrategy, Candles], pd.DataFrame]
+RUNNERS: dict[str, Runner] = {"freqai": freqai, "ours": ours, "float32": float32}
 
 
 class Clock:
@@ -199,12 +205,13 @@ def main() -> None:
                 f"{strategy:9} {runner:7} {cost['seconds']:6.2f} s CPU, {cost['own']:6.2f} s of it outside "
                 f"the strategy's methods, {cost['bytes'] / 2**20:6.0f} MiB peak, {cost['features']:.0f} features"
             )
-        ratios = {key: best["ours"][key] / best["freqai"][key] for key in best["ours"]}
-        print(
-            f"{strategy:9} ratio   {ratios['seconds']:.3f} CPU, {ratios['own']:.3f} outside the methods, "
-            f"{ratios['bytes']:.3f} memory",
-            flush=True,
-        )
+        for runner in ("ours", "float32"):
+            ratios = {key: best[runner][key] / best["freqai"][key] for key in best[runner]}
+            print(
+                f"{strategy:9} {runner:7} / freqai: {ratios['seconds']:.3f} CPU, {ratios['own']:.3f} "
+                f"outside the methods, {ratios['bytes']:.3f} memory",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -227,6 +227,8 @@ class ExpansionConfig(Section):
                 raise ConfigError(
                     f"ExpansionConfig: {key} repeats a value, found {list(values)}. Name each once."
                 )
+        for timeframe in self.include_timeframes:
+            timeframe_length(timeframe)
         if any(period < 1 for period in self.indicator_periods_candles):
             raise ConfigError(
                 "ExpansionConfig: indicator_periods_candles must be at least 1, found "

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.exceptions import ConfigError
-from freqtrade_mlpipe.features._candle_join import nanoseconds
 from freqtrade_mlpipe.features._windows import FloatArray
+from freqtrade_mlpipe.features.parts import open_seconds
 
 _NUMBERS = ("boolean", "integer", "floating", "integer-na", "mixed-integer-float", "empty")
 """What `infer_dtype` calls an object column that holds numbers, as a shifted bool column does."""
@@ -93,5 +93,5 @@ def as_float(column: pd.Series, owner: str) -> FloatArray:
 
 def _same_dates(found: pd.Series, expected: pd.Series) -> bool:
     return isinstance(found.dtype, pd.DatetimeTZDtype) and np.array_equal(
-        nanoseconds(found), nanoseconds(expected)
+        open_seconds(found), open_seconds(expected)
     )

@@ -29,20 +29,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from freqtrade_mlpipe.config import ExpansionConfig
+from freqtrade_mlpipe.config import ExpansionConfig, timeframe_length
 from freqtrade_mlpipe.exceptions import ConfigError
-from freqtrade_mlpipe.features._candle_join import (
-    Positions,
-    join_rows,
-    minutes,
-    nanoseconds,
-    seen_from,
-)
 from freqtrade_mlpipe.features._strategy_methods import FreqaiFeatures, as_float, call, is_feature
 from freqtrade_mlpipe.features._windows import FloatArray
 from freqtrade_mlpipe.features.candles import COLUMNS, validate_candles
+from freqtrade_mlpipe.features.parts import open_seconds
 
+Positions = NDArray[np.int64]
 CandleSource = Callable[[str, str], pd.DataFrame]
 
 
@@ -82,7 +78,7 @@ def expand_features(
     Raises
     ------
     ConfigError
-        A timeframe is none or faster than `timeframe`. A method raises, loses rows or dates, or gives
+        A timeframe is none of fixed length, or faster than `timeframe`. A method raises, loses rows or dates, or gives
         a feature that is no number; no feature at all; two features of one name.
     DataError
         For invalid candles.
@@ -135,13 +131,14 @@ class _Expansion:
         self.n_shifts = config.include_shifted_candles
         self.candles = candles
         self.base = _prepare(df, pair, timeframe)
-        self.opens = nanoseconds(self.base["date"])
+        self.opens = open_seconds(self.base["date"])
         # freqtrade puts the strategy's timeframe first when it is missing:
         # https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/configuration/config_validation.py
         named = config.include_timeframes
         self.timeframes = named if timeframe in named else (timeframe, *named)
+        self.candle = timeframe_length(timeframe)
         for other in self.timeframes:
-            if minutes(other) < minutes(timeframe):
+            if timeframe_length(other) < self.candle:
                 raise ConfigError(
                     f"include_timeframes: {other} is faster than the strategy's {timeframe}. "
                     "Leave it out, or give the strategy the faster timeframe."
@@ -153,7 +150,7 @@ class _Expansion:
         features, others = [], []
         for timeframe in self.timeframes:
             table = self._table(pair, timeframe)
-            step = minutes(timeframe) // minutes(self.timeframe)
+            step = timeframe_length(timeframe) // self.candle
             for lag, frame in enumerate(table.lagged(self.n_shifts, step)):
                 shift = f"_shift-{lag}" if lag else ""
                 features.append(frame.add_suffix(f"{shift}_{pair}_{timeframe}"))
@@ -187,8 +184,8 @@ class _Expansion:
         for period in self.periods:
             keep("feature_engineering_expand_all", f"{period}", period)
         keep("feature_engineering_expand_basic", "gen")
-        closes = seen_from(frame["date"], timeframe, self.timeframe)
-        rows = join_rows(self.opens, closes)
+        longer = int((timeframe_length(timeframe) - self.candle).total_seconds())
+        rows = _join_rows(self.opens, open_seconds(frame["date"]) + longer)
         return _Table(rows, features, pd.DataFrame(others, index=frame.index))
 
     def standard(self, own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -224,8 +221,8 @@ class _Table:
     def lagged(self, n_shifts: int, step: int) -> list[pd.DataFrame]:
         """Features that each base candle sees, and those 1 to `n_shifts` rows before them.
 
-        A row earlier here is `step` base candles earlier, unless candles are missing. Then all lags are
-        slices of one block, which holds each value once.
+        Where no candle is missing, a row earlier here is `step` base candles earlier: all lags are then
+        slices of one block, which holds each value once. Else each lag has a block of its own.
         """
         n, head = len(self.rows), n_shifts * step
         wanted = [np.maximum(self.rows - lag, -1) for lag in range(n_shifts + 1)]
@@ -254,6 +251,19 @@ def _prepare(df: pd.DataFrame, pair: str, timeframe: str) -> pd.DataFrame:
     """Valid candles, nothing but candles, on a RangeIndex as freqtrade's are."""
     checked = validate_candles(df, pair=f"{pair} {timeframe}")
     return checked[["date", *COLUMNS]].reset_index(drop=True)
+
+
+def _join_rows(opens: Positions, closing: Positions) -> Positions:
+    """For each base candle, by its open time, the row of the joined candle that it sees, -1 for none.
+
+    `closing` is the open time of the base candle that closes with each joined candle. FreqAI's rule: a
+    base candle sees the one that closes with it, else the one that the candle before saw. Before the
+    first match it is the last one closed.
+    """
+    last_closed = np.searchsorted(closing, opens, side="right") - 1
+    matches = (last_closed >= 0) & (closing[last_closed] == opens)
+    rows = np.maximum.accumulate(np.where(matches, last_closed, -1))
+    return np.where(rows < 0, last_closed, rows)
 
 
 def _same_memory(a: pd.Series, b: pd.Series) -> bool:
