@@ -135,11 +135,11 @@ def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:
 
 
 def _usable(features: pd.DataFrame) -> pd.DataFrame:
-    """float32, infinities as NaN."""
+    """float32, infinities as NaN; one column at a time, because the block may be most of the memory there is."""
+    block = np.empty(features.shape, dtype=np.float32, order="F")
     with np.errstate(over="ignore"):
-        values = features.to_numpy(dtype=np.float32, na_value=np.nan)
-    return pd.DataFrame(
-        np.where(np.isinf(values), np.float32(np.nan), values),
-        index=features.index,
-        columns=features.columns,
-    )
+        for position in range(features.shape[1]):
+            target = block[:, position]
+            target[:] = features.iloc[:, position].to_numpy(dtype=np.float64, na_value=np.nan)
+            target[np.isinf(target)] = np.nan
+    return pd.DataFrame(block, index=features.index, columns=features.columns, copy=False)
