@@ -235,7 +235,9 @@ def bulk(df: pd.DataFrame, n: int) -> pd.Series:
 
 def sign_changes(df: pd.DataFrame, n: int) -> pd.Series:
     sign = np.sign(df.close.diff())
-    return (sign == -sign.shift()).rolling(n).mean()
+    return (
+        ((sign == -sign.shift()) & (sign != 0)).where(sign.notna()).astype(float).rolling(n).mean()
+    )
 
 
 STATISTICS: dict[str, Oracle] = {
