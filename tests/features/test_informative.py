@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import ConfigError, DataError
-from freqtrade_mlpipe.features import FeatureEngineer, Frames
+from freqtrade_mlpipe.features import FeatureEngineer, Frames, LiveFrames
 from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.features.parts import last_closed
 from tests.features.market import random_walk, real
@@ -300,3 +300,112 @@ def test_real_candles_of_two_timeframes():
     found = of.transform(base, pair="BTC/USDT", frames=Frames.of(frames))
     complete = found.iloc[-1_000:].notna().all(axis=1)
     assert complete.iloc[:-24].all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), cut=st.integers(300, 700), untraded=st.sampled_from([0.0, 0.3])
+)
+def test_prefix_of_any_market_gives_the_same_newest_row(seed: int, cut: int, untraded: float):
+    frames = {}
+    for offset, pair in enumerate(PAIRS):
+        base = random_walk(701, seed=(seed + offset) % 2**32, untraded_share=untraded)
+        frames |= {(pair, "1h"): base, (pair, "4h"): resampled(base, "4h")}
+    of = engineer(
+        informative_timeframes=("4h",), informative_pairs=("ETH/USDT",), include_shifted_candles=2,
+        rank_features=("return_7",), include=("return_1", "volatility_7", "mfi"),
+    )  # fmt: skip
+    known = Frames.of(frames)
+    df = frames["ADA/USDT", "1h"]
+    early = df.head(cut)
+    now = known.until(early["date"].iloc[-1] + pd.Timedelta("1h"))
+    np.testing.assert_array_equal(
+        of.transform(early, pair="ADA/USDT", frames=now).iloc[-1],
+        of.transform(df, pair="ADA/USDT", frames=known).iloc[cut - 1],
+    )
+
+
+class TestLiveFrames:
+    """A bot's window slides on; what it gets equals a computation on everything since the start."""
+
+    OF = engineer(
+        informative_timeframes=("4h",), informative_pairs=("BTC/USDT",), include_shifted_candles=2,
+        rank_features=("return_7",), include=(), informative_features=("rsi", "return_7"),
+    )  # fmt: skip
+    WINDOW = 900
+
+    def bot(self) -> tuple[LiveFrames, dict[tuple[str, str], pd.DataFrame]]:
+        """Frames, and the mapping they look up, which a test fills."""
+        seen: dict[tuple[str, str], pd.DataFrame] = {}
+        return LiveFrames(lambda pair, timeframe: seen.get((pair, timeframe))), seen
+
+    def at(self, end: int) -> dict[tuple[str, str], pd.DataFrame]:
+        """What freqtrade holds when candle `end` - 1 has closed."""
+        now = Frames.of(MARKET).until(
+            MARKET["ADA/USDT", "1h"]["date"].iloc[end - 1] + pd.Timedelta("1h")
+        )
+        return {key: now.candles(*key).tail(self.WINDOW).reset_index(drop=True) for key in MARKET}
+
+    def ask(self, live: LiveFrames, seen: dict, frames: dict, pair: str) -> pd.DataFrame:
+        seen.clear()
+        seen.update(frames)
+        live.refresh()
+        return self.OF.transform(frames[pair, "1h"], pair=pair, frames=live)
+
+    def test_every_pair_gets_what_a_batch_gives(self):
+        live, seen = self.bot()
+        first = self.at(1_500)
+        start = {key: frame["date"].iloc[0] for key, frame in first.items()}
+        for end in range(1_500, 1_530):
+            frames = self.at(end)
+            since = {
+                key: frame[
+                    (frame["date"] >= start[key]) & (frame["date"] <= frames[key]["date"].iloc[-1])
+                ]
+                for key, frame in MARKET.items()
+            }
+            for pair in PAIRS:
+                found = self.ask(live, seen, frames, pair)
+                batch = self.OF.transform(since[pair, "1h"], pair=pair, frames=Frames.of(since))
+                np.testing.assert_array_equal(found.to_numpy()[-8:], batch.to_numpy()[-8:])
+        assert all(block.n_opened == 1 for block in live._live.values())
+
+    def test_revised_candle_of_another_frame_is_seen(self):
+        live, seen = self.bot()
+        frames = self.at(1_500)
+        before = self.ask(live, seen, frames, "ADA/USDT")
+        revised = frames["BTC/USDT", "4h"].copy()
+        revised.loc[len(revised) - 1, "close"] *= 1.01
+        revised["high"] = revised[["high", "close"]].max(axis=1)
+        after = self.ask(live, seen, {**frames, ("BTC/USDT", "4h"): revised}, "ADA/USDT")
+        changed = (before.iloc[-1] != after.iloc[-1]) & before.iloc[-1].notna()
+        assert set(changed[changed].index) == {
+            "return_7_BTC/USDT_4h", "rsi_7_BTC/USDT_4h", "rsi_14_BTC/USDT_4h",
+        }  # fmt: skip
+
+    def test_young_pair_with_few_candles_of_a_longer_timeframe_is_followed(self):
+        live, seen = self.bot()
+        for end in (1_500, 1_501, 1_504):
+            frames = self.at(end)
+            frames["ADA/USDT", "4h"] = frames["ADA/USDT", "4h"].tail(20)
+            found = self.ask(live, seen, frames, "ADA/USDT")
+            assert np.isnan(found["rsi_14_4h"].iloc[-1])
+            assert np.isfinite(found["return_7_4h"].iloc[-1])
+
+    def test_rotating_pairlist_does_not_pile_up(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("freqtrade_mlpipe.features.frames._MAX_LIVE", 3)
+        live, seen = self.bot()
+        for end in (1_500, 1_501):
+            for pair in PAIRS:
+                found = self.ask(live, seen, self.at(end), pair)
+                assert np.isfinite(found["rank_return_7"].iloc[-1])
+                assert len(live._live) == 3
+
+    def test_what_failed_starts_anew(self):
+        live, seen = self.bot()
+        frames = self.at(1_500)
+        self.ask(live, seen, frames, "ADA/USDT")
+        broken = frames["ADA/USDT", "1h"].assign(close=np.nan)
+        with pytest.raises(DataError):
+            self.ask(live, seen, {**frames, ("ADA/USDT", "1h"): broken}, "ADA/USDT")
+        assert np.isfinite(self.ask(live, seen, self.at(1_501), "ADA/USDT")["return_1"].iloc[-1])
