@@ -2,39 +2,89 @@
 
 A lag is a slice there; rows that would look back beyond the first candle are left out, for they belong to the warm-up.
 Only what feeds a recursive kernel (TA-Lib starts with the first row) keeps every row.
+
+What no recursive kernel needs depends on a bounded number of candles. A long window computes it a part at a time, which
+the processor's cache holds, so that a million candles cost a candle what a thousand do.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from freqtrade_mlpipe.features._plan import Plan, Queue, Text, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
+_PART = 16_384
+"""Rows that are computed together: some arrays of so many fit into a core's own cache."""
 
-def window_source(plan: Plan, queues: list[Queue] | None = None) -> str:
-    """Source of `fill(candles, block)`, or of `resume`, which opens these queues and the kernels' states and returns
-    `build` of them."""
-    tails = _tails(queues or [])
-    text = Text(_occurrences(plan, tails))
-    writes = defaultdict(list)
-    for place, node, warmup in zip(plan.places, plan.outputs, plan.warmups, strict=True):
-        writes[node].append((place, warmup))
+
+def fill_source(plan: Plan) -> str:
+    """Source of `fill(candles, block)`."""
+    text = Text(_occurrences(plan, plan.whole))
     for node in plan.order:
-        _write(node, plan, text, queues is not None)
+        if node in plan.whole:
+            _write(node, plan, text, "batch")
+    wholes, text.lines = text.lines, []
+    _write_columns([node for node in plan.order if node not in plan.whole], plan, text)
+    names = sorted(_names(wholes) & _names(text.lines))
+    _release(wholes, keep=names)
+    _release(text.lines)
+    slices = "".join(f", {name}[first:stop]" for name in names)
+    return "\n".join(
+        [
+            f"def part({', '.join(('target', 'start', 'shift', *names))}):",
+            *(f"    {line}" for line in ("n = len(target)", *text.lines)),
+            "def fill(candles, block):",
+            *(f"    {line}" for line in wholes),
+            f"    for first, start, stop in parts(len(block), {plan.reach}):",
+            f"        part(block[start:stop], start, first - start{slices})",
+        ]
+    )
+
+
+def parts(n_rows: int, reach: int) -> Iterator[tuple[int, int, int]]:
+    """First row to look at, first row and end of each part of a window."""
+    for start in range(0, n_rows, _PART):
+        yield max(start - reach, 0), start, min(start + _PART, n_rows)
+
+
+def resume_source(plan: Plan, queues: list[Queue]) -> str:
+    """Source of `resume(candles, target)`, which also opens the queues and the kernels' states and returns `build` of
+    them."""
+    tails = _tails(queues)
+    text = Text(_occurrences(plan, tails))
+    _write_columns(plan.order, plan, text, "open", tails)
+    _release(text.lines)
+    prelude = "n, start, shift = len(target), 0, 0"
+    lines = (prelude, *text.lines, _build_call(queues, len(plan.kernels), text))
+    return "\n".join(["def resume(candles, target):", *(f"    {line}" for line in lines)])
+
+
+def _write_columns(
+    nodes: list[Node],
+    plan: Plan,
+    text: Text,
+    kernels: str = "batch",
+    tails: Mapping[Node, int] = MappingProxyType({}),
+) -> None:
+    """Write the nodes, and each column as soon as it is known."""
+    columns = defaultdict(list)
+    for place, node, warmup in zip(plan.places, plan.outputs, plan.warmups, strict=True):
+        columns[node].append((place, warmup))
+    ready = columns.keys() - set(nodes)
+    for node in (*(node for node in plan.outputs if node in ready), *nodes):
+        if node not in ready:
+            _write(node, plan, text, kernels)
         if node in tails:
             text.lines.append(f"tail_{text[node]} = {text[node]}[-{tails[node]}:].tolist()")
-        for place, warmup in writes[node]:
+        for place, warmup in columns[node]:
             offset = plan.offset[node]
-            column = _aligned(node, offset, plan, text)
-            text.lines.append(f"write(block[:, {place}], {column}, {warmup}, {offset})")
-    _release(text.lines)
-    if queues is not None:
-        text.lines.append(_build_call(queues, len(plan.kernels), text))
-    name = "fill" if queues is None else "resume"
-    return "\n".join([f"def {name}(candles, block):", *(f"    {line}" for line in text.lines)])
+            values = _aligned(node, offset, plan, text)
+            missing = f"min(max({warmup} - start, 0), n)"
+            text.lines.append(f"write(target[:, {place}], {values}, {missing}, {offset} + shift)")
 
 
 def _tails(queues: list[Queue]) -> dict[Node, int]:
@@ -73,17 +123,18 @@ def _aligned(node: Node, offset: int, plan: Plan, text: Text) -> str:
     return f"{text[source]}[{start or ''}:{-before or ''}]"
 
 
-def _occurrences(plan: Plan, tails: Iterable[Node]) -> Counter[Node]:
+def _occurrences(plan: Plan, named: Iterable[Node]) -> Counter[Node]:
+    """How often each array is written; those that must have a name count as more than one."""
     occurrences: Counter[Node] = Counter()
     for node in plan.order:
         if node.operation not in ("lag", "missing") or node in plan.exact:
             occurrences.update(_source_of(parent, plan)[0] for parent in node.parents)
     occurrences.update(_source_of(node, plan)[0] for node in plan.outputs)
-    occurrences.update(dict.fromkeys(tails, 2))
+    occurrences.update(dict.fromkeys(named, 2))
     return occurrences
 
 
-def _write(node: Node, plan: Plan, text: Text, resume: bool) -> None:
+def _write(node: Node, plan: Plan, text: Text, kernels: str) -> None:
     if node.operation in ("lag", "missing") and node not in plan.exact:
         return
     offset = plan.offset[node]
@@ -95,8 +146,8 @@ def _write(node: Node, plan: Plan, text: Text, resume: bool) -> None:
         number = plan.kernels.index(node)
         call = f"({', '.join(operands)}, *parameters{number})"
         target = text.name(node)
-        line = f"{target}, state{number} = open{number}" if resume else f"{target} = batch{number}"
-        text.lines.append(line + call)
+        states = f", state{number}" if kernels == "open" else ""
+        text.lines.append(f"{target}{states} = {kernels}{number}{call}")
     elif node.operation == "input":
         text.lines.append(f"{text.name(node)} = candles.{node.parameters[0]}")
     elif node.operation in ("lag", "missing"):
@@ -109,8 +160,13 @@ def _write(node: Node, plan: Plan, text: Text, resume: bool) -> None:
         text.put(node, array.format(*operands) if array else plain)
 
 
-def _release(lines: list[str]) -> None:
+def _names(lines: Iterable[str]) -> set[str]:
+    return {name for line in lines for name in re.findall(r"\bv\d+\b", line)}
+
+
+def _release(lines: list[str], keep: Iterable[str] = ()) -> None:
     """Delete each array after its last use."""
-    last = {name: row for row, line in enumerate(lines) for name in re.findall(r"\bv\d+\b", line)}
+    last = {name: row for row, line in enumerate(lines) for name in _names([line])}
     for name, row in last.items():
-        lines[row] += f"; del {name}"
+        if name not in keep:
+            lines[row] += f"; del {name}"

@@ -38,13 +38,31 @@ class Plan:
         Their positions in the block.
     warmups : list of int
         Their rows without a value.
+
+    Attributes
+    ----------
+    exact : set of Node
+        Those of which a window's every row is needed, the first ones too: they feed a recursive kernel.
+    whole : set of Node
+        Those, and what needs no computation.
+    reach : int
+        Candles before the current one on which the columns depend otherwise.
+    offset : dict
+        First row of each node's array.
     """
 
     def __init__(self, outputs: list[Node], places: tuple[int, ...], warmups: list[int]) -> None:
         self.outputs, self.places, self.warmups = outputs, places, warmups
         self.order = ordered(outputs)
         self.kernels = [node for node in self.order if node.kernel]
-        self.exact = self._exact()
+        self.exact, self.reach = self._exact()
+        self.whole = {
+            node
+            for node in self.order
+            if node in self.exact
+            or node.operation == "input"
+            or (node.operation == "item" and node.parents[0] in self.exact)
+        }
         self.offset: dict[Node, int] = {}
         for node in self.order:
             start = max((self.offset[parent] for parent in node.parents), default=0)
@@ -52,16 +70,20 @@ class Plan:
                 start += node.parameters[0]
             self.offset[node] = start
 
-    def _exact(self) -> set[Node]:
-        """Nodes of which a window's every row is needed, the first ones too."""
+    def _exact(self) -> tuple[set[Node], int]:
         exact: set[Node] = set()
         _mark(exact, (node for node in self.kernels if node.kernel and not node.kernel.reach))
+        settled = self._settled(exact)
+        late = zip(self.outputs, self.warmups, strict=True)
+        _mark(exact, [node for node, warmup in late if settled[node] > warmup])
+        settled = self._settled(exact)
+        return exact, max((settled[node] for node in self.outputs), default=0)
+
+    def _settled(self, exact: set[Node]) -> dict[Node, int]:
         settled: dict[Node, int] = {}
         for node in self.order:
             settled[node] = 0 if node in exact else _settled(node, settled)
-        late = zip(self.outputs, self.warmups, strict=True)
-        _mark(exact, (node for node, warmup in late if settled[node] > warmup))
-        return exact
+        return settled
 
 
 def _settled(node: Node, settled: dict[Node, int]) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._block import Block, write_column
 from freqtrade_mlpipe.features._code_update import update_source
-from freqtrade_mlpipe.features._code_window import window_source
+from freqtrade_mlpipe.features._code_window import fill_source, parts, resume_source
 from freqtrade_mlpipe.features._plan import Plan, ordered
 from freqtrade_mlpipe.features._trace import FloatArray, Graph, Kernel, Node, Traced
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
@@ -109,13 +109,13 @@ class Program:
         # A function for each group of rows: what groups share is soon computed again, and long to keep.
         groups = groupby(self.traced, lambda place: self._columns[place].indicator.group)
         plans = [self._plan(tuple(places)) for _, places in groups]
-        return [_run(plan, window_source(plan))["fill"] for plan in plans]
+        return [_run(plan, fill_source(plan))["fill"] for plan in plans]
 
     @cached_property
     def _resume(self) -> Callable[[Candles, Block], Update]:
         plan = self._plan(self.traced)
         update, queues = update_source(plan, (*PRICES, *CALENDAR))
-        found: Callable[[Candles, Block], Update] = _run(plan, update, window_source(plan, queues))[
+        found: Callable[[Candles, Block], Update] = _run(plan, update, resume_source(plan, queues))[
             "resume"
         ]
         return found
@@ -150,6 +150,7 @@ def _run(plan: Plan, *sources: str) -> dict[str, Any]:
         "ratio": windows.ratio,
         "zero_if_nan": windows.zero_if_nan,
         "write": write_column,
+        "parts": parts,
     }
     for number, node in enumerate(plan.kernels):
         assert node.kernel is not None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freqtrade_mlpipe.features import FeatureEngineer, _kernels, _talib
+from freqtrade_mlpipe.features import FeatureEngineer, _code_window, _kernels, _talib
 from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._plan import ordered
 from freqtrade_mlpipe.features._program import _divide, trace
@@ -183,6 +183,14 @@ def candles() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def features(candles: pd.DataFrame) -> pd.DataFrame:
     return ENGINEER.transform(candles)
+
+
+@pytest.mark.parametrize("n_rows", [7, 97, 500, 10_000])
+def test_window_computed_in_parts_equals_the_whole(
+    candles: pd.DataFrame, features: pd.DataFrame, n_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_code_window, "_PART", n_rows)
+    pd.testing.assert_frame_equal(ENGINEER.transform(candles), features, check_exact=True)
 
 
 @pytest.mark.parametrize("column", ENGINEER.columns, ids=lambda column: column.name)
