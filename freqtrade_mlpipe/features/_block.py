@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -42,17 +40,12 @@ def sufficient_candles(
 
 
 def write_column(target: Block, values: FloatArray, warmup: int, offset: int = 0) -> None:
-    """Write a feature's values, the first of them row `offset`'s, into its column of the block.
-
-    The first `warmup` rows become NaN, and what float32 cannot hold the largest number that it can.
-    """
+    """Write a feature's values, of which the first is row `offset`'s, into its column; NaN in the warm-up."""
     target[:warmup] = np.nan
-    kept = target[warmup:]
-    kept[:] = values[warmup - offset :]
-    bound(kept)
+    target[warmup:] = values[warmup - offset :]
 
 
 def bound(values: Block) -> None:
-    """Replace, in place, what float32 cannot hold by the largest number that it can."""
-    if not math.isfinite(np.add.reduce(values)):
+    """Replace, in place, what float32 cannot hold by the largest number that it can; NaN stays."""
+    if np.fmax.reduce(values, axis=None) > _LIMIT or np.fmin.reduce(values, axis=None) < -_LIMIT:
         np.clip(values, -_LIMIT, _LIMIT, out=values)

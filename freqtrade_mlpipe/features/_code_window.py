@@ -17,6 +17,7 @@ from types import MappingProxyType
 from freqtrade_mlpipe.features._plan import Plan, Queue, Text, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
+_BEGIN = "n, columns = len(target), list(target.T)"
 _PART = 16_384
 """Rows that are computed together: some arrays of so many fit into a core's own cache."""
 
@@ -36,13 +37,18 @@ def fill_source(plan: Plan) -> str:
     return "\n".join(
         [
             f"def part({', '.join(('target', 'start', 'shift', *names))}):",
-            *(f"    {line}" for line in ("n = len(target)", *text.lines)),
+            *(f"    {line}" for line in (_BEGIN, *text.lines, _bound(plan))),
             "def fill(candles, block):",
             *(f"    {line}" for line in wholes),
             f"    for first, start, stop in parts(len(block), {plan.reach}):",
             f"        part(block[start:stop], start, first - start{slices})",
         ]
     )
+
+
+def _bound(plan: Plan) -> str:
+    first, last = min(plan.places, default=0), max(plan.places, default=0)
+    return f"bound(target[:, {first}:{last + 1}])"
 
 
 def parts(n_rows: int, reach: int) -> Iterator[tuple[int, int, int]]:
@@ -58,8 +64,8 @@ def resume_source(plan: Plan, queues: list[Queue]) -> str:
     text = Text(_occurrences(plan, tails))
     _write_columns(plan.order, plan, text, "open", tails)
     _release(text.lines)
-    prelude = "n, start, shift = len(target), 0, 0"
-    lines = (prelude, *text.lines, _build_call(queues, len(plan.kernels), text))
+    opened = _build_call(queues, len(plan.kernels), text)
+    lines = ("start = shift = 0", _BEGIN, *text.lines, _bound(plan), opened)
     return "\n".join(["def resume(candles, target):", *(f"    {line}" for line in lines)])
 
 
@@ -83,8 +89,8 @@ def _write_columns(
         for place, warmup in columns[node]:
             offset = plan.offset[node]
             values = _aligned(node, offset, plan, text)
-            missing = f"min(max({warmup} - start, 0), n)"
-            text.lines.append(f"write(target[:, {place}], {values}, {missing}, {offset} + shift)")
+            rows = f"min(max({warmup} - start, 0), n), {offset} + shift"
+            text.lines.append(f"write(columns[{place}], {values}, {rows})")
 
 
 def _tails(queues: list[Queue]) -> dict[Node, int]:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from freqtrade_mlpipe.features import _windows as windows
-from freqtrade_mlpipe.features._block import Block, write_column
+from freqtrade_mlpipe.features._block import Block, bound, write_column
 from freqtrade_mlpipe.features._code_update import update_source
 from freqtrade_mlpipe.features._code_window import fill_source, parts, resume_source
 from freqtrade_mlpipe.features._plan import Plan, ordered
@@ -150,6 +150,7 @@ def _run(plan: Plan, *sources: str) -> dict[str, Any]:
         "ratio": windows.ratio,
         "zero_if_nan": windows.zero_if_nan,
         "write": write_column,
+        "bound": bound,
         "parts": parts,
     }
     for number, node in enumerate(plan.kernels):

@@ -46,6 +46,7 @@ class LiveBlock:
     def __init__(self, columns: tuple[FeatureColumn, ...]) -> None:
         self.columns = columns
         self.n_opened = 0
+        self._n_followed = 0
         self._needed = max(column.warmup for column in columns) + 1
         self._stream = FeatureStream(columns)
         self._held: _Held | None = None
@@ -77,6 +78,7 @@ class LiveBlock:
         self._held = None
         block = self._stream.open(df, pair=pair)
         self.n_opened += 1
+        self._n_followed = 0
         if frame is not None:
             self._held = _Held(frame, block)
         return _Held.read_only(block)
@@ -87,9 +89,10 @@ class LiveBlock:
         n_new = len(frame.dates) - n_known
         if n_known < 2 or n_new > _MOST_NEW:
             return False
+        if self._stream.recomputed and self._n_followed >= len(frame.dates):
+            # These columns are computed on all candles since the opening: they must not become too many.
+            return False
         if n_new > held.room:
-            if self._stream.recomputed:
-                return False
             self._held = held = held.moved(n_known)
         dates = frame.dates[n_known - 2 :].tolist()
         if len({after - before for before, after in pairwise(dates)}) > 1:
@@ -101,6 +104,7 @@ class LiveBlock:
             except DataError:
                 return False
             held.append(frame, row, features)
+            self._n_followed += 1
         return True
 
     def __getstate__(self) -> dict[str, Any]:

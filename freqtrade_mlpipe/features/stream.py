@@ -153,6 +153,7 @@ class FeatureStream:
         for place, column in zip(self._program.untraced, self.recomputed, strict=True):
             values = column.compute(candles)[first:]
             write_column(block[:, place], values, max(column.warmup - first, 0))
+            bound(block[:, place])
 
     def __getstate__(self) -> dict[str, Any]:
         """The columns: TA-Lib's handles can't be pickled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import cloudpickle
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features import FeatureEngineer, LiveBlock
-from tests.features.market import PRICES, markets, random_walk, real
+from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
+from tests.features.market import PRICES, markets, needs_handles, random_walk, real
 
 ENGINEER = FeatureEngineer()
 NEEDED = ENGINEER.startup_candles + 1
@@ -47,6 +49,7 @@ def test_whole_catalogue_over_hundreds_of_candles() -> None:
     assert live.n_opened == 1
 
 
+@needs_handles
 def test_rows_that_slide_out_of_the_warmup_keep_their_values(
     live: LiveBlock, candles: pd.DataFrame
 ) -> None:
@@ -196,3 +199,24 @@ def test_any_sliding_equals_transform(df: pd.DataFrame, steps: list[tuple[int, i
         block = live.block(df.iloc[start:end])
         np.testing.assert_array_equal(block, since(df.iloc[:end], SMALL, end - start))
     assert live.n_opened == 1
+
+
+def _closes_so_far(c: Candles, n: int) -> np.ndarray:
+    """A row that can't be traced and remembers all candles."""
+    return np.cumsum(np.array([value % 1.0 for value in c.close])) / n
+
+
+def test_row_that_cannot_be_traced_opens_again_before_its_candles_become_too_many(
+    candles: pd.DataFrame,
+) -> None:
+    roc = FeatureEngineer(FeatureConfig(include=("return_1",))).columns[0]
+    odd = replace(roc.indicator, name="odd", compute=_closes_so_far)
+    live, window = LiveBlock((roc, FeatureColumn("odd_2", odd, (2,), 1))), 50
+    opened = 0
+    for end in range(window, 220):
+        block = live.block(candles.iloc[end - window : end])
+        if live.n_opened > opened:
+            opened, first = live.n_opened, end - window
+        expected = _closes_so_far(Candles(candles.iloc[first:end]), 2)[-1]
+        assert block[-1, 1] == np.float32(expected)
+    assert opened == 4
