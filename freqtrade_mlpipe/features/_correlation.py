@@ -20,15 +20,15 @@ def rank_columns(values: Block) -> Block:
     return np.asarray(pd.DataFrame(values).rank().to_numpy(dtype=np.float32))
 
 
-def standardise(values: Block) -> tuple[Block, bool]:
+def standardise(values: Block) -> tuple[Block, NDArray[np.bool_]]:
     """Columns with mean 0 and root mean square 1 over their numbers; constant ones become 0, NaN stays.
 
-    Also whether there is any NaN. Sums in float64: in float32 they would move a column with a large mean. Column by
+    Also which columns have NaN. Sums in float64: in float32 they would move a column with a large mean. Column by
     column, because features come column-major.
     """
     unit = np.empty(values.shape, dtype=np.float32, order="F")
     squares = np.empty(len(values), dtype=np.float32)
-    gaps = False
+    gaps = np.zeros(values.shape[1], dtype=bool)
     for position in range(values.shape[1]):
         column, target = values[:, position], unit[:, position]
         total, n = np.add.reduce(column, dtype=np.float64), len(column)
@@ -38,7 +38,7 @@ def standardise(values: Block) -> tuple[Block, bool]:
         np.square(target, out=squares)
         square = np.add.reduce(squares, dtype=np.float64)
         if np.isnan(square):
-            gaps, square = True, np.nansum(squares, dtype=np.float64)
+            gaps[position], square = True, np.nansum(squares, dtype=np.float64)
         size = np.sqrt(square / max(n, 1))
         target *= np.float32(1.0 / size if size > 0 else 0.0)
     return unit, gaps
@@ -52,12 +52,16 @@ def correlate(a: Block, b: Block) -> FloatArray:
     array of shape (k_a, k_b)
         In [-1, 1]; 0 where either is constant, or a column with gaps shares too few rows.
     """
-    x, gaps = standardise(a)
-    y, others = (x, gaps) if b is a else standardise(b)
-    if not (gaps or others):
-        product = (x.T @ y).astype(np.float64) / max(len(x), 1)
-        return np.clip(product, -1.0, 1.0)
-    return _correlate_pairwise(x, y)
+    x, x_gaps = standardise(a)
+    y, y_gaps = (x, x_gaps) if b is a else standardise(b)
+    found = np.clip((x.T @ y).astype(np.float64) / max(len(x), 1), -1.0, 1.0)
+    # NaN has not left its own columns: only what they are part of is computed over common rows.
+    if x_gaps.any():
+        found[x_gaps] = _correlate_pairwise(x[:, x_gaps], y)
+    if y_gaps.any():
+        pairwise = found[x_gaps].T if y is x else _correlate_pairwise(x, y[:, y_gaps])
+        found[:, y_gaps] = pairwise
+    return found
 
 
 def _correlate_pairwise(x: Block, y: Block) -> FloatArray:
