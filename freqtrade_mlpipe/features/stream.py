@@ -117,8 +117,8 @@ class FeatureStream:
         Raises
         ------
         DataError
-            For an invalid candle, a price 1e100 times the first one, or a stream that is not open;
-            nothing has changed then.
+            For an invalid candle, one whose numbers are to the first ones as 1e100 to 1, or a stream
+            that is not open; nothing has changed then.
         """
         if self._next is None:
             raise DataError("The stream is not open. Open it with a window of candles.")
@@ -126,15 +126,18 @@ class FeatureStream:
         if not (seconds > self._last and _is_valid(candle)):
             _refuse(candle, self._last)
         price_exponent, volume_exponent = self._exponents
-        scaled = [math.ldexp(price, price_exponent) for price in prices]
-        if not 1 / _RANGE < min(scaled) <= max(scaled) < _RANGE:
-            raise DataError(f"The prices of {candle} are too far from the first: open it again.")
         if volume_exponent is None and volume:
             # All volumes so far were 0, and 0 is 0 on any scale.
             volume_exponent = scale_exponent(volume)
-            self._exponents = price_exponent, volume_exponent
+        scaled = [_scaled(price, price_exponent) for price in prices]
+        scaled_volume = _scaled(volume, volume_exponent or 0)
+        within = 1 / _RANGE < min(scaled) <= max(scaled) < _RANGE
+        if not (within and scaled_volume < math.inf):
+            raise DataError(
+                f"The candle {candle} is too far from the first: open the stream again."
+            )
+        self._exponents = price_exponent, volume_exponent
         self._last = seconds
-        scaled_volume = math.ldexp(volume, volume_exponent or 0)
         with np.errstate(all="ignore"):
             found = self._next(*scaled, scaled_volume, float(prices[3]), *_calendar(seconds))
             if not self._program.untraced:
@@ -161,6 +164,14 @@ class FeatureStream:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["columns"])  # type: ignore[misc]
+
+
+def _scaled(number: float, exponent: int) -> float:
+    """As np.ldexp has it, where Python raises."""
+    try:
+        return math.ldexp(number, exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _calendar(seconds: int) -> tuple[int, int, int, int]:

@@ -189,6 +189,7 @@ def test_values_that_float32_cannot_hold_become_its_largest() -> None:
         ({"high": 1.0}, "high below low"),
         ({"volume": -1.0}, "negative volume"),
         ({"close": 1e-300, "low": 1e-300}, "too far from the first"),
+        ({"close": 1e308, "high": 1e308}, "too far from the first"),
     ],
 )  # fmt: skip
 def test_invalid_candle_is_refused_and_changes_nothing(change: dict, message: str) -> None:
