@@ -16,8 +16,9 @@ from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._plan import ordered
 from freqtrade_mlpipe.features._program import _divide, trace
 from freqtrade_mlpipe.features._trace import OPERATIONS, Graph, Kernel, Traced, UntraceableError
+from freqtrade_mlpipe.features.columns import compute_block
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
-from tests.features.market import random_walk
+from tests.features.market import needs_handles, random_walk
 
 ENGINEER = FeatureEngineer()
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-320, 1e308, -1e308, math.inf, -math.inf, math.nan]
@@ -168,6 +169,7 @@ def test_what_has_no_counterpart_for_one_candle_is_refused(x: Traced, use: Any) 
         use(x)
 
 
+@needs_handles
 def test_every_row_can_be_traced_and_shares_its_parts_with_others() -> None:
     nodes = [node for node in trace(ENGINEER.columns) if node]
     assert len(nodes) == len(ENGINEER.columns)
@@ -191,6 +193,14 @@ def test_window_computed_in_parts_equals_the_whole(
 ) -> None:
     monkeypatch.setattr(_code_window, "_PART", n_rows)
     pd.testing.assert_frame_equal(ENGINEER.transform(candles), features, check_exact=True)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 7, 20, 50, 51, 99, 150, 300])
+def test_short_window_has_the_values_that_its_candles_allow(
+    candles: pd.DataFrame, features: pd.DataFrame, n_rows: int
+) -> None:
+    found = compute_block(candles.iloc[:n_rows], ENGINEER.columns)
+    np.testing.assert_array_equal(found, features.to_numpy()[:n_rows])
 
 
 @pytest.mark.parametrize("column", ENGINEER.columns, ids=lambda column: column.name)
