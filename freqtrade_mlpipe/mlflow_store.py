@@ -37,6 +37,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
     # PostgreSQL's client library; it waits without end by default.
     "PGCONNECT_TIMEOUT": "3",
+    # Lines about each run, on the standard output that our commands print JSON to.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _CONNECT_SECONDS = 3
 _PASSWORD = re.compile(r"(?<=://)([^/@:?]*:)[^/?]*(?=@)")

@@ -1,99 +1,224 @@
-"""The way to the store that never raises once a run is open."""
+"""The way to the store, which neither raises nor makes anyone wait once a run is open.
+
+A thread sends; the training only appends to a journal on disk. What is said within a second goes in one write. At the
+end the training waits for the thread, never longer than `PATIENCE_SECONDS` in all, and what has not arrived by then
+stays in the journal.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from freqtrade_mlpipe.exceptions import TrackingError
-from freqtrade_mlpipe.tracking.backends import Batch, Status, TrackingBackend
-from freqtrade_mlpipe.tracking.spool import Spool
+from freqtrade_mlpipe.tracking.backends import Batch, RunStart, Status, TrackingBackend
+from freqtrade_mlpipe.tracking.secrets import redact
+from freqtrade_mlpipe.tracking.spool import Journal, batch_to_plain
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 3.5
+LINGER_SECONDS = 1.0
 
-class SafeChannel:
-    """Hands a run's operations to a backend until it fails, and to the spool from then on.
+Send = Callable[[], None]
 
-    One failure is warned about; later operations do not try the store again, so that a dead server
-    costs one timeout and not one an operation. Only `finish_run` tries once more.
+
+class RunChannel:
+    """One run on its way to one backend.
+
+    Parameters
+    ----------
+    backend, name, project
+        Where it goes.
+    directory
+        Below which the journal is kept.
     """
 
-    def __init__(self, backend: TrackingBackend, directory: Path) -> None:
-        self.backend = backend
+    def __init__(self, backend: TrackingBackend, name: str, project: str, directory: Path) -> None:
+        self._backend, self._name, self._project = backend, name, project
         self._directory = directory
-        self._spool: Spool | None = None
+        self._patience = PATIENCE_SECONDS
+        self._changed = threading.Condition()
+        self._waiting: list[Batch | Send] = []
+        self._part = 0
+        self._part_noted = False
+        self._hurry = self._busy = self._closed = False
+        self._opening = True
+        self._error: Exception | None = None
+        self._told = False
+        self.key = uuid4().hex
+        self.store_run_id: str | None = None
+        self._journal = Journal(directory, self.key)
+        self._reopened = False
 
-    def start_run(self, name: str | None, tags: Mapping[str, str]) -> str:
-        """Open a run and return its id, one of our own if the store is out of reach.
+    # --- opening and closing -------------------------------------------------------------------
+
+    def start(self, start: RunStart) -> str:
+        """Open a run and return its id; our own key if the store does not answer in time.
 
         Raises
         ------
         TrackingError
             The store cannot be used as configured.
         """
-        self._spool = None
-        try:
-            return self.backend.start_run(name, tags)
-        except TrackingError:
-            raise
-        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
-            run_id = uuid4().hex
-            self._give_up(run_id, error).write("start_run", {"name": name, "tags": dict(tags)})
-            return run_id
 
-    def log_batch(self, run_id: str, batch: Batch) -> None:
+        def send() -> None:
+            self.store_run_id = self._backend.start_run(start)
+
+        self.key = start.key
+        self._begin(start, None, send)
+        if isinstance(self._error, TrackingError):
+            self._journal.remove()
+            raise self._error
+        return self.store_run_id or self.key
+
+    def resume(self, run_id: str) -> str:
+        """Add to a run that exists; its id."""
+        self.store_run_id = run_id
+        self._reopened = True
+        self._begin(RunStart(self.key), run_id, lambda: self._backend.resume_run(run_id))
+        return run_id
+
+    def _begin(self, start: RunStart, run_id: str | None, send: Send) -> None:
+        self._journal = Journal(self._directory, start.key)
+        try:
+            self._journal.open(self._name, self._project, start, run_id)
+        except OSError as error:
+            raise TrackingError(
+                f"Experiments cannot be kept in {self._directory}: {error}. Make the folder writable, or set "
+                "tracking.backend to 'none'."
+            ) from error
+        self._waiting.append(send)
+        threading.Thread(target=self._work, name="mlpipe-tracking", daemon=True).start()
+        self.flush()
+        self._opening = False
+
+    def finish(self, status: Status) -> None:
+        """Close the run and wait for the rest to be sent; leave what is not in the journal."""
+        final = None if self._reopened else status
+        self._note("finish", status=final)
+        with self._changed:
+            self._waiting.append(lambda: self._backend.finish_run(final))
+            self._closed = True
+        self.flush()
+        if self._error is None and (self._busy or self._waiting):
+            self._tell(f"no answer within {PATIENCE_SECONDS:g} s")
+
+    # --- what is said --------------------------------------------------------------------------
+
+    def log_batch(self, batch: Batch) -> None:
         """Write parameters, metrics and tags; an empty batch costs nothing."""
-        if not (batch.params or batch.metrics or batch.tags):
-            return
-        spool = self._attempt(run_id, lambda: self.backend.log_batch(batch))
-        if spool is not None:
-            spool.write("log_batch", _plain(batch))
+        if batch:
+            self._note("batch", **batch_to_plain(batch))
+            self._add(batch)
 
-    def log_files(self, run_id: str, source: Path, folder: str) -> None:
-        """Copy a file or the content of a directory."""
-        spool = self._attempt(run_id, lambda: self.backend.log_files(source, folder))
-        if spool is not None:
-            spool.keep(source, folder)
+    def log_child(self, start: RunStart, batch: Batch) -> None:
+        """Write a finished run below this one."""
+        self._note("child", key=start.key, name=start.name, tags=dict(start.tags),
+                   batch=batch_to_plain(batch))  # fmt: skip
+        self._add(lambda: self._backend.log_child(start, batch))
 
-    def finish_run(self, run_id: str, status: Status) -> None:
-        """Close the run, even if the store failed before."""
-        failed, self._spool = self._spool, None
-        spool = self._attempt(run_id, lambda: self.backend.finish_run(status), quiet=bool(failed))
-        if failed or spool:
-            (failed or spool or Spool(self._directory, run_id)).write(
-                "finish_run", {"status": status}
-            )
+    def log_files(self, source: Path, folder: str) -> None:
+        """Copy a file, or the content of a directory, into `folder` of the run."""
+        with self._changed:
+            self._journal.keep(str(self._part), source, folder)
+            self._note_part()
 
-    def _attempt(
-        self, run_id: str, operation: Callable[[], None], *, quiet: bool = False
-    ) -> Spool | None:
-        """Try it; where it goes instead if the store fails, or has failed before."""
-        if self._spool is not None:
-            return self._spool
+    def log_text(self, name: str, text: str) -> None:
+        """Write a file `name` (a path below the run's root)."""
+        with self._changed:
+            self._journal.keep_text(str(self._part), text, name)
+            self._note_part()
+
+    def _note_part(self) -> None:
+        """The files of one part are sent together: the first one announces it."""
+        if not self._part_noted:
+            part = str(self._part)
+            self._note("files", part=part)
+            folder = self._journal.files / part
+            self._waiting.append(lambda: self._backend.log_files(folder, ""))
+            self._part_noted = True
+            self._changed.notify_all()
+
+    def _note(self, operation: str, **payload: Any) -> None:
+        """Write it to the journal; where the disk is full it can still be sent."""
         try:
-            operation()
-        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
-            return self._give_up(run_id, error, quiet=quiet)
-        return None
+            self._journal.write(operation, **payload)
+        except OSError as error:
+            logger.debug("%s is not in the journal: %s", operation, error)
 
-    def _give_up(self, run_id: str, error: Exception, *, quiet: bool = False) -> Spool:
-        self._spool = Spool(self._directory, run_id)
-        if not quiet:
-            logger.warning(
-                "The experiment store failed (%s: %s). The rest of run %s is kept in %s; "
-                "the training goes on.",
-                type(error).__name__,
-                str(error).splitlines()[0] if str(error) else "no message",
-                run_id,
-                self._spool.path,
+    def _add(self, what: Batch | Send) -> None:
+        with self._changed:
+            self._waiting.append(what)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Send what has been said, and wait for it as long as patience lasts."""
+        started = time.monotonic()
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self._error is not None or not (self._busy or self._waiting),
+                timeout=max(0.0, self._patience),
             )
-        return self._spool
+            self._hurry = False
+        self._patience -= time.monotonic() - started
 
+    # --- the thread ----------------------------------------------------------------------------
 
-def _plain(batch: Batch) -> dict[str, Any]:
-    return {**asdict(batch), "metrics": [point._asdict() for point in batch.metrics]}
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._hurry or self._closed, timeout=LINGER_SECONDS)
+                taken, self._waiting = self._waiting, []
+                last, self._busy = self._closed, True
+                self._part, self._part_noted = self._part + 1, False
+            try:
+                self._send(taken)
+                if last:
+                    self._journal.remove()
+            except Exception as error:  # noqa: BLE001 - tracking must never fail a training
+                self._stop(error)
+                return
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+            if last:
+                return
+
+    def _send(self, taken: list[Batch | Send]) -> None:
+        """In the order in which it was said, except that neighbouring batches are one write."""
+        batch = Batch()
+        for what in taken:
+            if isinstance(what, Batch):
+                batch = batch + what
+        for what in taken:
+            if isinstance(what, Batch):
+                if batch:
+                    self._backend.log_batch(batch)
+                    batch = Batch()
+            else:
+                what()
+
+    def _stop(self, error: Exception) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+        if not (self._opening and isinstance(error, TrackingError)):  # else `start` raises it
+            self._tell(f"{type(error).__name__}: {redact(str(error)).partition(chr(10))[0]}")
+
+    def _tell(self, reason: str) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "The experiment store failed (%s). Run %s is kept in %s; the training goes on. "
+                "`freqtrade-mlpipe sync` sends it later.",
+                reason, self.store_run_id or self.key, self._journal.path,
+            )  # fmt: skip

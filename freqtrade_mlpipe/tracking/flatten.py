@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -13,13 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-REDACTED = "[redacted]"
-
-_SECRET_NAME = re.compile(
-    r"(secret|passw|passphrase|token|credential|api_?key|private_?key|wallet|^key$|^uid$|chat_id)",
-    re.IGNORECASE,
-)
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]+(?=@)")
+from freqtrade_mlpipe.tracking.secrets import hidden, redact
 
 
 def plain(value: Any) -> Any:
@@ -41,7 +34,7 @@ def plain(value: Any) -> Any:
     elif isinstance(value, pd.DataFrame):
         value = value.reset_index().to_dict("records")
     if isinstance(value, Mapping):
-        return {str(k): _hidden(str(k), plain(v)) for k, v in value.items()}
+        return {str(k): hidden(str(k), plain(v)) for k, v in value.items()}
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, list | tuple | set | frozenset):
@@ -53,7 +46,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value.as_posix() if isinstance(value, Path) else str(value)
-    return _URL_PASSWORD.sub(rf"\1:{REDACTED}", text)
+    return redact(text)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -87,7 +80,3 @@ def numbers(value: Mapping[str, Any]) -> dict[str, float]:
         for key, item in value.items()
         if isinstance(item, bool | int | float | np.number | np.bool_)
     }
-
-
-def _hidden(name: str, value: Any) -> Any:
-    return REDACTED if _SECRET_NAME.search(name) and isinstance(value, str) and value else value

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from freqtrade_mlpipe.exceptions import TrackingError
 from freqtrade_mlpipe.tracking.backends import Status
+from freqtrade_mlpipe.tracking.secrets import redact
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.tracking.tracker import ExperimentTracker
+
+_LONGEST_REASON = 500
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +40,26 @@ class ActiveRun(str):
         traceback: TracebackType | None,
     ) -> None:
         if self._tracker.run_id == self:
-            self._tracker.finish(_status_of(exception))
+            self._tracker.finish(_status_of(exception), reason=_reason_of(exception))
 
 
 def recording(
     method: Callable[Concatenate[ExperimentTracker, P], None],
 ) -> Callable[Concatenate[ExperimentTracker, P], None]:
-    """Make a logging method safe: it needs an open run, and then it never raises."""
+    """Make a logging method safe: it needs an open run, and then it never raises; where tracking is off it is no work."""
 
     @functools.wraps(method)
     def safe(self: ExperimentTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.run_id is None:
             raise TrackingError(f"{method.__name__}: no run is open. Call start_run() first.")
+        if self.backend == "none":
+            return
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - tracking must never fail a training
-            logger.warning("%s: not recorded, the training goes on: %r", method.__name__, error)
+            logger.warning(
+                "%s: not recorded, the training goes on: %s", method.__name__, redact(repr(error))
+            )
 
     return safe
 
@@ -61,3 +68,9 @@ def _status_of(exception: BaseException | None) -> Status:
     if exception is None or (isinstance(exception, SystemExit) and not exception.code):
         return "FINISHED"
     return "FAILED" if isinstance(exception, Exception | SystemExit) else "KILLED"
+
+
+def _reason_of(exception: BaseException | None) -> str:
+    if _status_of(exception) == "FINISHED":
+        return ""
+    return redact(f"{type(exception).__name__}: {exception}".removesuffix(": "))[:_LONGEST_REASON]

@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import re
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import pandas as pd
 
 from freqtrade_mlpipe.exceptions import TrackingError
+from freqtrade_mlpipe.run_owner import REASON_TAG, owner_tags
 from freqtrade_mlpipe.tracking import charts
 from freqtrade_mlpipe.tracking.backends import (
     BackendName,
     BackendSettings,
     Batch,
     MetricPoint,
+    RunStart,
     Status,
     open_backend,
 )
-from freqtrade_mlpipe.tracking.channel import SafeChannel
+from freqtrade_mlpipe.tracking.channel import RunChannel
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
 from freqtrade_mlpipe.tracking.run import ActiveRun, recording
+from freqtrade_mlpipe.tracking.secrets import hidden, redact
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +40,9 @@ _LONG_PARAM = 500
 class ExperimentTracker:
     """Records runs: configuration, data, metrics, curves, trials, models and backtests.
 
-    Once a run is open, nothing here raises: what the store does not take is said once in a warning
-    and kept in `directory/spool` instead.
+    Once a run is open, nothing here raises, and nothing waits: a thread sends what is said, `finish` waits for it a few
+    seconds at most. What the store has not taken by then is said once in a warning and kept in `directory/spool`, from
+    where `freqtrade-mlpipe sync` sends it. Credentials are left out of everything.
 
     Parameters
     ----------
@@ -76,8 +80,9 @@ class ExperimentTracker:
         self.project = project
         self.backend = backend
         self.directory = Path(directory).absolute()
-        settings = BackendSettings(project, self.directory, tracking_uri)
-        self._channel = SafeChannel(open_backend(backend, settings), self.directory)
+        self._settings = BackendSettings(project, self.directory, tracking_uri)
+        self._backend = open_backend(backend, self._settings)
+        self._channel: RunChannel | None = None
         self._run_id: ActiveRun | None = None
         self._params: dict[str, str] = {}
 
@@ -85,6 +90,13 @@ class ExperimentTracker:
     def run_id(self) -> str | None:
         """The id of the open run; None if there is none."""
         return self._run_id
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The id by which MLflow knows the open run; None where the run is not in MLflow (yet)."""
+        if self._channel is None or self.backend != "mlflow":
+            return None
+        return self._channel.store_run_id
 
     # --- a run's life --------------------------------------------------------------------------
 
@@ -115,26 +127,69 @@ class ExperimentTracker:
             A run is open already, or the store cannot be used as configured. A store that is merely
             out of reach is only warned about.
         """
-        if self._run_id is not None:
-            raise TrackingError(f"Run {self._run_id} is still open: finish() it first.")
         revision = git_revision()
-        all_tags = {**(tags or {}), **({"mlflow.source.git.commit": revision} if revision else {})}
-        self._params = {}
-        self._run_id = ActiveRun(self._channel.start_run(name, all_tags))
-        self._run_id._tracker = self
+        described = {
+            **owner_tags(),
+            **({"mlflow.source.git.commit": revision} if revision else {}),
+            **_text(tags or {}),
+        }
+        self._open(lambda channel: channel.start(RunStart(channel.key, name, described)))
         versions = {f"version.{k}": v for k, v in package_versions().items()}
         context = {"git_revision": revision, "data_hash": data_hash}
         self.log_params({**versions, **{k: v for k, v in context.items() if v}})
         if config is not None:
             self.log_config(config)
+        return self._active
+
+    def resume_run(self, run_id: str) -> ActiveRun:
+        """Add to a run that exists; it keeps the status it has.
+
+        Raises
+        ------
+        TrackingError
+            A run is open already.
+        """
+        self._open(lambda channel: channel.resume(run_id))
+        return self._active
+
+    def _open(self, opening: Callable[[RunChannel], str]) -> None:
+        if self._run_id is not None:
+            raise TrackingError(f"Run {self._run_id} is still open: finish() it first.")
+        self._params = {}
+        channel = RunChannel(self._backend, self.backend, self.project, self.directory)
+        if self.backend == "none":
+            self._run_id = ActiveRun(channel.key)
+        else:
+            self._run_id = ActiveRun(opening(channel))
+            self._channel = channel
+        self._run_id._tracker = self
+
+    @property
+    def _active(self) -> ActiveRun:
+        if self._run_id is None:
+            raise TrackingError("No run is open. Call start_run() first.")
         return self._run_id
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run; without one, nothing happens."""
+    def flush(self) -> None:
+        """Let what was said so far reach the store now rather than within a second."""
+        if self._channel is not None:
+            self._channel.flush()
+
+    def finish(self, status: Status = "FINISHED", *, reason: str = "") -> None:
+        """Close the run; without one, nothing happens.
+
+        Parameters
+        ----------
+        reason
+            Why it did not end well; kept as the tag `mlpipe.reason`.
+        """
         if self._run_id is None:
             return
-        run_id, self._run_id = self._run_id, None
-        self._channel.finish_run(run_id, status)
+        if reason:
+            self.set_tags({REASON_TAG: reason})
+        channel, self._channel, self._run_id = self._channel, None, None
+        if channel is not None:
+            channel.finish(status)
 
     # --- what a run holds ----------------------------------------------------------------------
 
@@ -154,7 +209,9 @@ class ExperimentTracker:
         shown = {k: v if len(v) <= _LONG_PARAM else f"{v[:_LONG_PARAM]}…" for k, v in new.items()}
         self._log(Batch(params=shown))
         for key in (k for k, v in new.items() if len(v) > _LONG_PARAM):
-            self._log_text(f"{_UNSAFE_IN_METRIC.sub('_', key)[:100]}.txt", new[key], "params")
+            self._log_text(
+                f"params/{_UNSAFE_IN_METRIC.sub('_', key)[:100].replace('/', '_')}.txt", new[key]
+            )
 
     @recording
     def log_config(self, config: Any) -> None:
@@ -209,6 +266,57 @@ class ExperimentTracker:
         self._log_table("roc_curve.csv", table)
 
     @recording
+    def log_pr_curve(self, y_true: Any, y_proba: Any) -> None:
+        """Record `pr_curve.csv` and the metric `average_precision`; arguments as `log_roc_curve`."""
+        table, average = charts.pr_table(y_true, y_proba)
+        self._log(Batch(metrics=_points({"average_precision": average}, None, "")))
+        self._log_table("pr_curve.csv", table)
+
+    @recording
+    def log_calibration_curve(self, y_true: Any, y_proba: Any) -> None:
+        """Record `calibration_curve.csv`: predicted and observed frequency in ten bins of equal size."""
+        self._log_table("calibration_curve.csv", charts.calibration_table(y_true, y_proba))
+
+    @recording
+    def log_importance_stability(self, importances: pd.DataFrame) -> None:
+        """Record how importances differ between folds as `feature_importance_folds.csv`.
+
+        Parameters
+        ----------
+        importances
+            Index: features; a column a fold.
+        """
+        self._log_table("feature_importance_folds.csv", charts.stability_table(importances))
+
+    @recording
+    def log_fold_run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a finished run below the open one, such as a fold of the final fit."""
+        start = RunStart(uuid4().hex, name, {**owner_tags(), **_text(tags or {})})
+        batch = Batch(params=flatten(params), metrics=_points(metrics, None, ""))
+        self._sending().log_child(start, batch)
+
+    @recording
+    def log_json(self, name: str, value: Any) -> None:
+        """Record anything as the JSON file `name`; values that look like credentials are left out."""
+        self._log_json(name, plain(value))
+
+    @recording
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """Record a table as the CSV file `name`, without its index."""
+        self._log_table(name, table)
+
+    @recording
+    def log_report(self, path: Path | str) -> None:
+        """Copy a report page to `report`, where the MLflow UI shows it."""
+        self._sending().log_files(_existing(path), "report")
+
+    @recording
     def log_trials(
         self,
         trials: Sequence[Mapping[str, Any]],
@@ -243,17 +351,17 @@ class ExperimentTracker:
     @recording
     def log_model(self, path: Path | str) -> None:
         """Copy a bundle (a directory) or a model file to `model`, as it is: no flavor."""
-        self._log_files(_existing(path), "model")
+        self._sending().log_files(_existing(path), "model")
 
     @recording
     def log_artifact(self, path: Path | str, folder: str = "") -> None:
         """Copy a file, or the content of a directory, into `folder` of the run."""
-        self._log_files(_existing(path), folder)
+        self._sending().log_files(_existing(path), folder)
 
     @recording
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, which may change, unlike parameters."""
-        self._log(Batch(tags={str(key): str(value) for key, value in tags.items()}))
+        self._log(Batch(tags=_text(tags)))
 
     # --- reading back --------------------------------------------------------------------------
 
@@ -271,7 +379,7 @@ class ExperimentTracker:
         TrackingError
             A run is unknown, or the backend keeps nothing that can be read back.
         """
-        records = self._channel.backend.fetch_runs([str(run_id) for run_id in run_ids])
+        records = self._backend.fetch_runs([str(run_id) for run_id in run_ids])
         head = pd.DataFrame(
             {"name": [r.name for r in records], "status": [r.status for r in records]}
         )
@@ -287,17 +395,16 @@ class ExperimentTracker:
 
     # --- the way there ------------------------------------------------------------------------
 
+    def _sending(self) -> RunChannel:
+        if self._channel is None:
+            raise TrackingError("No run is open. Call start_run() first.")
+        return self._channel
+
     def _log(self, batch: Batch) -> None:
-        self._channel.log_batch(str(self._run_id), batch)
+        self._sending().log_batch(batch)
 
-    def _log_files(self, source: Path, folder: str) -> None:
-        self._channel.log_files(str(self._run_id), source, folder)
-
-    def _log_text(self, name: str, text: str, folder: str = "") -> None:
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / name
-            path.write_text(text, encoding="utf-8")
-            self._log_files(path, folder)
+    def _log_text(self, name: str, text: str) -> None:
+        self._sending().log_text(name, text)
 
     def _log_json(self, name: str, value: Any) -> None:
         self._log_text(name, json.dumps(value, indent=2, sort_keys=False))
@@ -312,6 +419,10 @@ def _points(metrics: Mapping[str, Any], step: int | None, prefix: str) -> list[M
         MetricPoint(_UNSAFE_IN_METRIC.sub("_", f"{prefix}{key}"), value, step, now)
         for key, value in numbers(metrics).items()
     ]
+
+
+def _text(tags: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): hidden(str(key), redact(str(value))) for key, value in tags.items()}
 
 
 def _existing(path: Path | str) -> Path:

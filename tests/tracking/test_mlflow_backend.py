@@ -221,12 +221,15 @@ def test_a_store_that_fails_midway_is_warned_about_once_and_the_rest_spooled(
         tracker.log_artifact(tmp_path / "note.txt", "notes")
     warnings = [r for r in caplog.records if r.name.startswith("freqtrade_mlpipe")]
     assert len(warnings) == 1
-    lines = (tracker.directory / "spool" / f"{run_id}.jsonl").read_text().splitlines()
-    operations = [json.loads(line) for line in lines]
+    (journal,) = (tracker.directory / "spool").glob("*.jsonl")
+    operations = [json.loads(line) for line in journal.read_text().splitlines()]
     kinds = [o["operation"] for o in operations]
-    assert kinds == ["log_batch", "log_batch", "log_files", "finish_run"]
-    assert operations[0]["metrics"][0]["key"] == "f1"
-    assert Path(operations[2]["source"]).read_text() == "note"
+    assert kinds[0] == "open"
+    assert kinds[-1] == "finish"
+    points = [m for o in operations if o["operation"] == "batch" for m in o["metrics"]]
+    assert [point[:2] for point in points] == [["f1", 0.5]]
+    (kept,) = journal.with_suffix("").rglob("note.txt")
+    assert (kept.read_text(), kept.parent.name) == ("note", "notes")
 
 
 def test_a_dead_server_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

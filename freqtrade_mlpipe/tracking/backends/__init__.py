@@ -29,14 +29,53 @@ class Batch:
     metrics: Sequence[MetricPoint] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.params or self.metrics or self.tags)
+
+    def __add__(self, later: Batch) -> Batch:
+        """Both in one; of a tag or parameter in both, the later one."""
+        return Batch(
+            {**self.params, **later.params},
+            (*self.metrics, *later.metrics),
+            {**self.tags, **later.tags},
+        )
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A run to be opened.
+
+    Attributes
+    ----------
+    key
+        Ours and unique. Opening the same key twice must not make two runs where `BackendSettings.resending`.
+    name
+        What people call it; the store invents one if None.
+    parent
+        Id of the run that this one is a part of.
+    """
+
+    key: str
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """Where a backend keeps its runs."""
+    """Where a backend keeps its runs.
+
+    Attributes
+    ----------
+    resending
+        What is written may be there already, from an attempt that was interrupted.
+    """
 
     project: str
     directory: Path
     tracking_uri: str | None = None
+    resending: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +91,16 @@ class RunRecord:
 
 
 class TrackingBackend(Protocol):
-    """One run at a time, written to one store. Any method may raise: the tracker copes."""
+    """One run at a time, written to one store. Any method may raise: the tracker copes.
 
-    def start_run(self, name: str | None, tags: Mapping[str, str]) -> str:
+    Methods are called from one thread at a time, not always the same.
+    """
+
+    def start_run(self, start: RunStart) -> str:
         """Open a run and return its id."""
+
+    def resume_run(self, run_id: str) -> None:
+        """Write to a run that exists. Its status is left alone until `finish_run`."""
 
     def log_batch(self, batch: Batch) -> None:
         """Write parameters, metrics and tags, in as few round trips as the store allows."""
@@ -63,8 +108,11 @@ class TrackingBackend(Protocol):
     def log_files(self, source: Path, folder: str) -> None:
         """Copy a file into `folder` of the run ("" is its root), or the content of a directory."""
 
-    def finish_run(self, status: Status) -> None:
-        """Close the run."""
+    def log_child(self, start: RunStart, batch: Batch) -> None:
+        """Write a finished run below the open one; `start.parent` is ignored."""
+
+    def finish_run(self, status: Status | None) -> None:
+        """Close the run; None: as it is, what was written is complete."""
 
     def fetch_runs(self, run_ids: Sequence[str]) -> list[RunRecord]:
         """Read runs back, in the order asked for.

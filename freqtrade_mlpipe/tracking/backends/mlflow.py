@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,17 @@ from freqtrade_mlpipe.tracking.backends import (
     BackendSettings,
     Batch,
     RunRecord,
+    RunStart,
     Status,
     TrackingBackend,
 )
+from freqtrade_mlpipe.tracking.secrets import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+KEY_TAG = "mlpipe.run_key"
+_PARENT_TAG = "mlflow.parentRunId"
 
 # MLflow's own limits (mlflow.utils.validation).
 _KEY_LENGTH = 250
@@ -35,6 +41,7 @@ class MlflowBackend:
     def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings
         self._client: MlflowClient | None = None
+        self._experiment_id: str | None = None
         self._run_id = ""
 
     @property
@@ -43,14 +50,38 @@ class MlflowBackend:
             self._client = open_store(self._settings.tracking_uri, self._settings.directory)
         return self._client
 
-    def start_run(self, name: str | None, tags: Mapping[str, str]) -> str:
-        settings = self._settings
-        experiment = experiment_id(self.client, settings.project, settings.directory)
-        run = self.client.create_run(experiment, run_name=name, tags=_shortened(tags, _TAG_LENGTH))
-        self._run_id = str(run.info.run_id)
+    @property
+    def _experiment(self) -> str:
+        if self._experiment_id is None:
+            settings = self._settings
+            self._experiment_id = experiment_id(self.client, settings.project, settings.directory)
+        return self._experiment_id
+
+    def start_run(self, start: RunStart) -> str:
+        self._run_id = self._open(start)
         return self._run_id
 
+    def resume_run(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def _open(self, start: RunStart) -> str:
+        if self._settings.resending and (found := self._find(start.key)):
+            return found
+        parent = {_PARENT_TAG: start.parent} if start.parent else {}
+        tags = {KEY_TAG: start.key, **parent, **start.tags}
+        run = self.client.create_run(
+            self._experiment, run_name=start.name, tags=_shortened(tags, _TAG_LENGTH)
+        )
+        return str(run.info.run_id)
+
+    def _find(self, key: str) -> str | None:
+        found = self.client.search_runs([self._experiment], f"tags.`{KEY_TAG}` = '{key}'")
+        return str(found[0].info.run_id) if found else None
+
     def log_batch(self, batch: Batch) -> None:
+        self._write(self._run_id, batch)
+
+    def _write(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         params = iter([Param(*p) for p in _shortened(batch.params, _PARAM_LENGTH).items()])
@@ -65,7 +96,7 @@ class MlflowBackend:
         )
         for chunk in _chunks(params, tags, metrics):
             self.client.log_batch(
-                self._run_id, params=chunk[0], tags=chunk[1], metrics=chunk[2], synchronous=True
+                run_id, params=chunk[0], tags=chunk[1], metrics=chunk[2], synchronous=True
             )
 
     def log_files(self, source: Path, folder: str) -> None:
@@ -74,8 +105,14 @@ class MlflowBackend:
         else:
             self.client.log_artifact(self._run_id, str(source), folder or None)
 
-    def finish_run(self, status: Status) -> None:
-        self.client.set_terminated(self._run_id, status=status)
+    def log_child(self, start: RunStart, batch: Batch) -> None:
+        child = self._open(replace(start, parent=self._run_id))
+        self._write(child, batch)
+        self.client.set_terminated(child)
+
+    def finish_run(self, status: Status | None) -> None:
+        if status is not None:
+            self.client.set_terminated(self._run_id, status=status)
 
     def fetch_runs(self, run_ids: Sequence[str]) -> list[RunRecord]:
         return [self._fetch(run_id) for run_id in run_ids]
@@ -84,10 +121,11 @@ class MlflowBackend:
         from mlflow.exceptions import MlflowException
 
         try:
-            run = self.client.get_run(run_id)
+            run = self._get(run_id)
         except MlflowException as error:
             raise TrackingError(
-                f"No run {run_id!r} in the MLflow store of {self._settings.directory}: {error}"
+                f"No run {run_id!r} in the MLflow store of {self._settings.directory}: "
+                f"{redact(str(error))}"
             ) from error
         return RunRecord(
             run_id=run_id,
@@ -97,6 +135,18 @@ class MlflowBackend:
             metrics=dict(run.data.metrics),
             tags=dict(run.data.tags),
         )
+
+    def _get(self, run_id: str) -> Any:
+        """The run of this id, or of this key: a run that was sent late is known by its key."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            found = self._find(run_id)
+            if found is None:
+                raise
+            return self.client.get_run(found)
 
 
 def open_backend(settings: BackendSettings) -> TrackingBackend:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from freqtrade_mlpipe.exceptions import TrackingError
 from freqtrade_mlpipe.tracking.backends import (
     BackendSettings,
     Batch,
     RunRecord,
+    RunStart,
     Status,
     TrackingBackend,
 )
@@ -19,8 +19,11 @@ from freqtrade_mlpipe.tracking.backends import (
 class NoneBackend:
     """Accepts everything, keeps nothing, touches no file."""
 
-    def start_run(self, name: str | None, tags: Mapping[str, str]) -> str:
-        return uuid4().hex
+    def start_run(self, start: RunStart) -> str:
+        return start.key
+
+    def resume_run(self, run_id: str) -> None:
+        pass
 
     def log_batch(self, batch: Batch) -> None:
         pass
@@ -28,7 +31,10 @@ class NoneBackend:
     def log_files(self, source: Path, folder: str) -> None:
         pass
 
-    def finish_run(self, status: Status) -> None:
+    def log_child(self, start: RunStart, batch: Batch) -> None:
+        pass
+
+    def finish_run(self, status: Status | None) -> None:
         pass
 
     def fetch_runs(self, run_ids: Sequence[str]) -> list[RunRecord]:

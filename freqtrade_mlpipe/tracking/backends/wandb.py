@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from freqtrade_mlpipe.tracking.backends import (
     BackendSettings,
     Batch,
     RunRecord,
+    RunStart,
     Status,
     TrackingBackend,
 )
@@ -32,7 +33,15 @@ class WandbBackend:
     def mode(self) -> str:
         return os.environ.get("WANDB_MODE", "offline")
 
-    def start_run(self, name: str | None, tags: Mapping[str, str]) -> str:
+    def start_run(self, start: RunStart) -> str:
+        tags = {**start.tags, **({"parent": start.parent} if start.parent else {})}
+        # The same id again is the same run: nothing is doubled when a journal is sent twice.
+        return self._init(start.key, name=start.name, config={"tags": tags})
+
+    def resume_run(self, run_id: str) -> None:
+        self._init(run_id)
+
+    def _init(self, run_id: str, **described: Any) -> str:
         directory = self._settings.directory
         directory.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -42,11 +51,11 @@ class WandbBackend:
 
         self._run = wandb.init(
             project=self._settings.project,
-            name=name,
+            id=run_id,
+            resume="allow" if self.mode == "online" else None,
             dir=str(directory),
             mode=self.mode,
             reinit="create_new",
-            config={"tags": dict(tags)},
             settings=wandb.Settings(
                 disable_git=True,
                 disable_code=True,
@@ -56,6 +65,7 @@ class WandbBackend:
                 x_disable_stats=True,
                 x_disable_meta=True,
             ),
+            **described,
         )
         self._run.define_metric("*", step_metric="step")
         return str(self._run.id)
@@ -88,11 +98,21 @@ class WandbBackend:
             if file.is_file():
                 self._run.save(str(file), base_path=str(root), policy="now")
 
-    def finish_run(self, status: Status) -> None:
+    def log_child(self, start: RunStart, batch: Batch) -> None:
+        """wandb has no runs below runs, and another run takes it a second: kept as entries of the open one."""
+        label = start.name or start.key
+        self._run.config.update(
+            {label: {**batch.params, "tags": dict(start.tags)}}, allow_val_change=True
+        )
+        for point in batch.metrics:
+            self._run.summary[f"{label}/{point.key}"] = point.value
+
+    def finish_run(self, status: Status | None) -> None:
         if self._run is not None:
             run, self._run = self._run, None
-            run.summary["status"] = status
-            run.finish(exit_code=0 if status == "FINISHED" else 1)
+            if status is not None:
+                run.summary["status"] = status
+            run.finish(exit_code=0 if status in (None, "FINISHED") else 1)
 
     def fetch_runs(self, run_ids: Sequence[str]) -> list[RunRecord]:
         if self.mode != "online":
