@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig, timeframe_length
+from freqtrade_mlpipe.config import LabelConfig, MLPipeConfig, timeframe_length
 from freqtrade_mlpipe.dataset import TrainingData, build_dataset
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, Frames
@@ -26,7 +26,7 @@ from freqtrade_mlpipe.metrics import (
     return_moments,
     strategy_returns,
 )
-from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion
+from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion, RegistryUnavailableError
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
@@ -35,10 +35,12 @@ from freqtrade_mlpipe.registry.evidence import (
     Evidence,
     Finding,
 )
+from freqtrade_mlpipe.registry.pending import keep_pending
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
+from freqtrade_mlpipe.training_record import describe_version, record_data, record_training
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +113,8 @@ def train(
     with tracker.start_run(
         f"{config.model_name} {now:%Y-%m-%d %H:%M}", recorded, data_hash=data.data_hash
     ) as run_id:
+        record_data(tracker, dataset.X, window)
+        tracker.flush()
         model, metrics = ModelTrainer(config.model, config.features).train(
             dataset.X,
             dataset.y,
@@ -125,12 +129,12 @@ def train(
         )
         progress("registering", 0, 1)
         metrics |= significance(model.report, dataset.round_trip_cost, data.candle, config.labels)
-        _track(tracker, model, metrics, config.model.direction)
+        record_training(tracker, model, metrics, config.model, dataset.X, dataset.y)
+        tracker.flush()
         content = _content(data, config, model, dataset.X, window, now)
-        version = _register(content, metrics, registry, run_id)
-        tracker.set_tags(
-            {"mlpipe.model_name": version.name, "mlpipe.model_version": version.version}
-        )
+        description = describe_version(config, model, metrics, sorted(data.candles), window)
+        version = _register(content, metrics, registry, tracker.mlflow_run_id, description)
+        tracker.set_tags(version_tags(version))
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
 
@@ -174,21 +178,14 @@ def significance(
     }
 
 
-def _track(
-    tracker: ExperimentTracker,
-    model: TrainedModel,
-    metrics: Mapping[str, float],
-    direction: Direction,
-) -> None:
-    report = model.report
-    tracker.log_metrics(metrics)
-    for fold, row in enumerate(report.folds):
-        tracker.log_metrics(row["metrics"], step=fold, prefix="fold/")
-    tracker.log_trials(report.trials, direction=direction)
-    tracker.log_feature_importance(report.feature_importance)
-    oos = report.oos[report.oos["proba"].notna()]
-    tracker.log_confusion_matrix(oos["y"], (oos["signal"] == 1).astype(int))
-    tracker.log_roc_curve(oos["y"], oos["proba"])
+def version_tags(version: ModelVersion) -> dict[str, str]:
+    """Tags that lead from a run to the version it is about."""
+    return {
+        "mlpipe.model_name": version.name,
+        "mlpipe.model_version": version.version,
+        "mlpipe.model_digest": version.digest,
+        "mlpipe.model_uri": f"models:/{version.name}/{version.version}",
+    }
 
 
 def _content(
@@ -235,18 +232,36 @@ def _self_test(data: TrainingData, model: TrainedModel, window: pd.Timestamp) ->
 
 
 def _register(
-    content: BundleContent, metrics: Mapping[str, float], registry: ModelRegistry, run_id: str
+    content: BundleContent,
+    metrics: Mapping[str, float],
+    registry: ModelRegistry,
+    run_id: str | None,
+    description: str,
 ) -> ModelVersion:
+    """Register the bundle; where the registry does not answer, keep it: hours of training may be in it.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        The registry does not answer; the message says where the bundle is and how to register it later.
+    """
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
         bundle = Path(folder) / "bundle"
         write_bundle(bundle, content)
-        return registry.register_model(
-            model_name=content.model_name,
-            model_path=bundle,
-            metrics=dict(metrics),
-            feature_names=list(content.feature_names),
-            run_id=run_id,
-        )
+        described: dict[str, Any] = {
+            "model_name": content.model_name,
+            "metrics": dict(metrics),
+            "feature_names": list(content.feature_names),
+            "description": description,
+        }
+        try:
+            return registry.register_model(model_path=bundle, run_id=run_id, **described)
+        except RegistryUnavailableError as error:
+            kept = keep_pending(registry.directory, bundle, described)
+            raise RegistryUnavailableError(
+                f"The model is trained, but not registered. {error} It is kept in {kept}; `freqtrade-mlpipe sync` "
+                "registers it when the registry answers again."
+            ) from error
 
 
 def gather_evidence(

@@ -53,7 +53,7 @@ def owner_is_gone(tags: Mapping[str, str]) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return True
-        return abs(process.create_time() - started) > _CLOCK_STEP_SECONDS
+        return bool(abs(process.create_time() - started) > _CLOCK_STEP_SECONDS)
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

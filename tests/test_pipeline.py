@@ -354,7 +354,9 @@ class TestFailedTraining:
         assert registry.get_model_names() == []
         client = open_store(None, registry.directory)
         runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-        assert [run.info.status for run in runs] == ["FAILED"]
+        (run,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        assert run.info.status == "FAILED"
+        assert run.data.tags["mlpipe.reason"] == "ZeroDivisionError"
 
     def test_too_few_candles_leave_no_run_behind(self, registry, candles):
         with pytest.raises(DataError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from freqtrade_mlpipe.exceptions import RegistryError, StoreUnavailableError
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root, experiment_id, open_store
+from freqtrade_mlpipe.run_owner import owner_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,7 +81,13 @@ class Connection:
                 return sorted(names)
 
     def create_version(
-        self, name: str, tags: Mapping[str, str], *, source: str, run_id: str | None = None
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        *,
+        source: str,
+        run_id: str | None = None,
+        description: str = "",
     ) -> Any:
         """Create a version with all its tags in one transaction, exactly once.
 
@@ -94,7 +101,12 @@ class Connection:
             try:
                 return self._once(
                     lambda: self.client.create_model_version(
-                        name, source, run_id, tags=dict(tags), await_creation_for=0
+                        name,
+                        source,
+                        run_id,
+                        tags=dict(tags),
+                        description=description or None,
+                        await_creation_for=0,
                     )
                 )
             except _TransientError as error:
@@ -240,7 +252,9 @@ class Connection:
 
     def _new_run(self, name: str) -> str:
         experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
-        run = self._call(lambda: self.client.create_run(experiment, run_name=name))
+        run = self._call(
+            lambda: self.client.create_run(experiment, run_name=name, tags=owner_tags())
+        )
         return str(run.info.run_id)
 
     def _artifacts(self, run_id: str) -> ArtifactRepository:

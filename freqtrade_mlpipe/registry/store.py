@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from freqtrade_mlpipe.config import GateConfig
 from freqtrade_mlpipe.exceptions import RegistryError
@@ -25,10 +26,12 @@ from freqtrade_mlpipe.registry.transitions import Decision, Transitions, Version
 from freqtrade_mlpipe.registry.upkeep import Problem, Prunable, Upkeep
 from freqtrade_mlpipe.registry.versions import (
     LABELS_TAG,
+    NOTE_PREFIX,
     REPORT_TAG,
     STATUS_TAG,
     ModelVersion,
     artifact_path_for,
+    decode,
     encode,
     read_version,
     registration_tags,
@@ -75,6 +78,7 @@ class ModelRegistry:
         tags: Sequence[str] = (),
         notes: str = "",
         run_id: str | None = None,
+        description: str = "",
     ) -> ModelVersion:
         """Copy a bundle into the registry as a new STAGED version.
 
@@ -95,6 +99,8 @@ class ModelRegistry:
             Labels.
         run_id
             The MLflow run (in the same store) to keep the files in; None makes one.
+        description
+            Markdown that the MLflow UI shows with the version.
 
         Raises
         ------
@@ -124,8 +130,9 @@ class ModelRegistry:
         self._connection.ensure_model(model_name, MODEL_KIND)
         run = self._connection.upload(folder, artifact_path, run_id, f"{model_name} bundle")
         found = self._connection.create_version(
-            model_name, described, source=f"mlpipe:/{run}/{artifact_path}", run_id=run
-        )
+            model_name, described, source=f"mlpipe:/{run}/{artifact_path}", run_id=run,
+            description=description,
+        )  # fmt: skip
         return read_version(found, LedgerState(), self._catalogue.locate)
 
     def validate_model(
@@ -532,6 +539,35 @@ class ModelRegistry:
         """Copy a version's files as they are, unverified, into `folder`; their path."""
         found = self._catalogue.find(name, version, LedgerState())
         return self._connection.download(found.run_id, found.artifact_path, folder)
+
+    def annotate(
+        self, name: str, version: str | int, key: str, value: Mapping[str, object]
+    ) -> None:
+        """Keep a note (JSON types) with a version under the tag `mlpipe.<key>`; a later one replaces it.
+
+        Raises
+        ------
+        RegistryError
+            No such version.
+        """
+        chosen = self.get_version(name, version)
+        self._connection.set_tag(name, chosen.version, f"{NOTE_PREFIX}{key}", encode(dict(value)))
+
+    def get_annotations(self, name: str, version: str | int) -> dict[str, dict[str, Any]]:
+        """The notes that `annotate` kept with a version, by key.
+
+        Raises
+        ------
+        RegistryError
+            No such version.
+        """
+        chosen = self.get_version(name, version)
+        found: Any = self._connection.get_version(name, chosen.version)
+        return {
+            key.removeprefix(NOTE_PREFIX): decode(text)
+            for key, text in found.tags.items()
+            if key.startswith(NOTE_PREFIX)
+        }
 
     def reconcile(self, name: str) -> LedgerState:
         """Repair what a killed process left undone: alias, status tags, unfinished deletions.

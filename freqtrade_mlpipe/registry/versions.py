@@ -35,6 +35,7 @@ STATUS_TAG = "mlpipe.status"
 LABELS_TAG = "mlpipe.labels"
 REPORT_TAG = "mlpipe.report"
 VERSION_TAG = "mlpipe.version"
+NOTE_PREFIX = "mlpipe.note."
 
 
 class ModelStatus(StrEnum):

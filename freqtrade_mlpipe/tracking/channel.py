@@ -93,6 +93,13 @@ class RunChannel:
                 f"Experiments cannot be kept in {self._directory}: {error}. Make the folder writable, or set "
                 "tracking.backend to 'none'."
             ) from error
+        try:
+            self._backend.connect()
+        except TrackingError:
+            self._journal.remove()
+            raise
+        except Exception as error:  # noqa: BLE001 - tracking must never fail a training
+            logger.debug("The thread will meet it again and tell: %r", error)
         self._waiting.append(send)
         threading.Thread(target=self._work, name="mlpipe-tracking", daemon=True).start()
         self.flush()

@@ -124,8 +124,8 @@ def stability_table(importances: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `feature`, `mean`, `std` (NaN with one fold), `min`, `max`, `mean_rank` (1: most important), `n_folds_used`,
-        then the folds.
+        Columns `feature`, `mean`, `std` (NaN with one fold), `min`, `max`, `mean_rank` (1: most important),
+        `n_folds_used`, then the folds.
     """
     described = pd.DataFrame(
         {

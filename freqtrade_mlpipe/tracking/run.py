@@ -46,7 +46,10 @@ class ActiveRun(str):
 def recording(
     method: Callable[Concatenate[ExperimentTracker, P], None],
 ) -> Callable[Concatenate[ExperimentTracker, P], None]:
-    """Make a logging method safe: it needs an open run, and then it never raises; where tracking is off it is no work."""
+    """Make a logging method safe: it needs an open run, and then it never raises.
+
+    Where tracking is off it does no work.
+    """
 
     @functools.wraps(method)
     def safe(self: ExperimentTracker, /, *args: P.args, **kwargs: P.kwargs) -> None:

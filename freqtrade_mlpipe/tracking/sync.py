@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 
 from freqtrade_mlpipe.exceptions import TrackingError
 from freqtrade_mlpipe.tracking.backends import (
-    BackendName,
     BackendSettings,
     Batch,
     RunStart,
@@ -86,20 +85,15 @@ def _send(journal: Journal, directory: Path, tracking_uri: str | None) -> Synced
         if journal.is_being_written():
             return Synced(key, name, "open", reason="The process that writes it is running.")
         settings = BackendSettings(opened.project, directory, tracking_uri, resending=True)
-        backend = open_backend(_backend_name(opened.backend), settings)
+        backend = open_backend(opened.backend, settings)
+        backend.connect()
         run_id = _replay(journal, backend, opened.start, opened.run_id)
-    except Exception as error:  # noqa: BLE001 - one journal must not keep the others from being sent
+    except Exception as error:
         logger.debug("Journal %s", journal.path, exc_info=True)
         reason = f"{type(error).__name__}: {redact(str(error)).partition(chr(10))[0]}"
         return Synced(key, name, "kept", reason=reason)
     journal.remove()
     return Synced(key, name, "sent", run_id)
-
-
-def _backend_name(name: str) -> BackendName:
-    if name not in ("mlflow", "wandb"):
-        raise ValueError(f"unknown backend {name!r}")
-    return name
 
 
 def _replay(journal: Journal, backend: TrackingBackend, start: RunStart, run_id: str | None) -> str:

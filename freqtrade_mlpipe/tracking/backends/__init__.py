@@ -96,6 +96,9 @@ class TrackingBackend(Protocol):
     Methods are called from one thread at a time, not always the same.
     """
 
+    def connect(self) -> None:
+        """Load the library and open local files: what takes time, but waits for nobody else."""
+
     def start_run(self, start: RunStart) -> str:
         """Open a run and return its id."""
 

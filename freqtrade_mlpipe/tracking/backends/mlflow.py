@@ -50,6 +50,12 @@ class MlflowBackend:
             self._client = open_store(self._settings.tracking_uri, self._settings.directory)
         return self._client
 
+    def connect(self) -> None:
+        if (self._settings.tracking_uri or "sqlite:").startswith(("sqlite:", "http")):
+            _ = self.client
+        else:
+            import mlflow  # noqa: F401
+
     @property
     def _experiment(self) -> str:
         if self._experiment_id is None:

@@ -19,6 +19,9 @@ from freqtrade_mlpipe.tracking.backends import (
 class NoneBackend:
     """Accepts everything, keeps nothing, touches no file."""
 
+    def connect(self) -> None:
+        pass
+
     def start_run(self, start: RunStart) -> str:
         return start.key
 

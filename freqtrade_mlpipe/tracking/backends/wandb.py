@@ -33,6 +33,15 @@ class WandbBackend:
     def mode(self) -> str:
         return os.environ.get("WANDB_MODE", "offline")
 
+    def connect(self) -> None:
+        # Before the import: wandb reads them once.
+        directory = self._settings.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb-data"))
+        os.environ.setdefault("WANDB_CACHE_DIR", str(directory / "wandb-cache"))
+        import wandb  # noqa: F401
+
     def start_run(self, start: RunStart) -> str:
         tags = {**start.tags, **({"parent": start.parent} if start.parent else {})}
         # The same id again is the same run: nothing is doubled when a journal is sent twice.
@@ -42,18 +51,13 @@ class WandbBackend:
         self._init(run_id)
 
     def _init(self, run_id: str, **described: Any) -> str:
-        directory = self._settings.directory
-        directory.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb-data"))
-        os.environ.setdefault("WANDB_CACHE_DIR", str(directory / "wandb-cache"))
         import wandb
 
         self._run = wandb.init(
             project=self._settings.project,
             id=run_id,
             resume="allow" if self.mode == "online" else None,
-            dir=str(directory),
+            dir=str(self._settings.directory),
             mode=self.mode,
             reinit="create_new",
             settings=wandb.Settings(

@@ -1,0 +1,65 @@
+"""Bundles whose registry did not answer when their training ended: kept, and registered later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from freqtrade_mlpipe.registry.bundle import verify_bundle
+from freqtrade_mlpipe.registry.store import ModelRegistry
+from freqtrade_mlpipe.registry.versions import ModelVersion, encode_float
+
+FOLDER = "unregistered"
+_DESCRIPTION = "registration.json"
+
+
+def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any]) -> Path:
+    """Copy a bundle below `directory`, whole or not at all; where it is.
+
+    Parameters
+    ----------
+    described
+        The other arguments of `ModelRegistry.register_model`, as JSON types.
+    """
+    _, digest, _ = verify_bundle(bundle)
+    target = directory / FOLDER / digest[:16]
+    unfinished = target.with_name(f".{target.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(bundle, unfinished / "bundle")
+    metrics = {name: encode_float(value) for name, value in described["metrics"].items()}
+    text = json.dumps({**described, "metrics": metrics})
+    (unfinished / _DESCRIPTION).write_text(text, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return target
+
+
+def register_pending(registry: ModelRegistry) -> list[ModelVersion]:
+    """Register what `keep_pending` kept, oldest first; the versions. What is registered already is only tidied away.
+
+    Raises
+    ------
+    RegistryError
+        The registry does not answer, still; nothing is lost.
+    """
+    versions = []
+    folders = (path.parent for path in (registry.directory / FOLDER).glob(f"[!.]*/{_DESCRIPTION}"))
+    for folder in sorted(folders, key=lambda path: path.stat().st_mtime):
+        described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        _, digest, _ = verify_bundle(folder / "bundle")
+        version = _registered(registry, described["model_name"], digest)
+        if version is None:
+            described["metrics"] = {n: float(value) for n, value in described["metrics"].items()}
+            version = registry.register_model(model_path=folder / "bundle", **described)
+        versions.append(version)
+        shutil.rmtree(folder)
+    return versions
+
+
+def _registered(registry: ModelRegistry, name: str, digest: str) -> ModelVersion | None:
+    if name not in registry.get_model_names():
+        return None
+    return next((v for v in registry.get_all_versions(name) if v.digest == digest), None)
