@@ -390,6 +390,8 @@ class TrackingConfig(Section):
     """Where experiments are logged."""
 
     backend: Literal["mlflow", "wandb", "none"] = "mlflow"
+    log_backtests: bool = False
+    """Whether each result that `freqtrade backtesting` stores is attached to the version that served it."""
     project: str = Field(default="freqtrade_mlpipe", coerce_numbers_to_str=True)
 
 

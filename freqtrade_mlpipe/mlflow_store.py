@@ -73,7 +73,7 @@ def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    uri = _resolve_uri(tracking_uri, directory)
+    uri = store_uri(tracking_uri, directory)
     if uri.startswith("sqlite:///"):
         _ensure_sqlite(Path(uri.removeprefix("sqlite:///")), artifact_root(directory))
     elif urlsplit(uri).scheme not in _SERVER_SCHEMES:
@@ -153,7 +153,8 @@ def experiment_id(client: MlflowClient, name: str, directory: Path) -> str:
     return str(experiment.experiment_id)
 
 
-def _resolve_uri(tracking_uri: str | None, directory: Path) -> str:
+def store_uri(tracking_uri: str | None, directory: Path) -> str:
+    """The store's absolute URI; arguments and errors as `open_store`."""
     if tracking_uri is None:
         return f"sqlite:///{(directory.absolute() / DATABASE_NAME).as_posix()}"
     if tracking_uri.startswith("postgresql://"):

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from freqtrade_mlpipe.config import MLPipeConfig
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
     from freqtrade.strategy import IStrategy
 
     from freqtrade_mlpipe.registry import ModelRegistry
+    from freqtrade_mlpipe.tracking import ExperimentTracker
 
+logger = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0
 _FREQAI_IS_ON = (
     "FreqAI is switched on, and would train its own models instead of trading ours. Set freqai.enabled to false: its "
     "feature_parameters are read all the same."
@@ -41,11 +47,43 @@ class Context:
         from freqtrade_mlpipe.registry import ModelRegistry
 
         settings = self.mlpipe.registry
-        return ModelRegistry(
+        registry = ModelRegistry(
             tracking_uri=settings.tracking_uri,
             directory=settings.directory,
             trusted_keys=settings.trusted_keys if settings.require_signature else None,
         )
+        _close_orphans(settings.tracking_uri, settings.directory)
+        return registry
+
+    def tracker(self) -> ExperimentTracker:
+        """The experiment tracker of the configuration."""
+        from freqtrade_mlpipe.tracking import ExperimentTracker
+
+        tracking, registry = self.mlpipe.tracking, self.mlpipe.registry
+        return ExperimentTracker(
+            tracking.project,
+            tracking.backend,
+            tracking_uri=registry.tracking_uri,
+            directory=registry.directory,
+        )
+
+
+@cache
+def _close_orphans(tracking_uri: str | None, directory: Path) -> None:
+    """Close the runs that killed processes left open: once a process, and without waiting for a server that is away."""
+
+    def sweep() -> None:
+        from freqtrade_mlpipe.mlflow_store import open_store
+        from freqtrade_mlpipe.run_owner import close_orphans
+
+        try:
+            close_orphans(open_store(tracking_uri, directory))
+        except Exception as error:  # noqa: BLE001 - tidying up must not fail the command
+            logger.debug("Runs of killed processes were not looked for: %r", error)
+
+    thread = Thread(target=sweep, name="mlpipe-sweep", daemon=True)
+    thread.start()
+    thread.join(_SWEEP_SECONDS)
 
 
 def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Context:

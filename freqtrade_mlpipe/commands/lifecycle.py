@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion
 
+RECORDED_SETTINGS = ("strategy", "timerange", "timeframe", "trading_mode", "margin_mode", "stake_currency")
+"""Of freqtrade's configuration, what a training's run records beside the whole `mlpipe` block."""
+
 
 def start_train(arguments: dict[str, Any]) -> int:
     """Train and register a version; says what to type next."""
@@ -94,7 +97,6 @@ def train_version(context: Context) -> TrainingOutcome:
     from freqtrade_mlpipe.dataset import TrainingData
     from freqtrade_mlpipe.integration.data import content_hash
     from freqtrade_mlpipe.pipeline import train
-    from freqtrade_mlpipe.tracking import ExperimentTracker
 
     strategy = load_strategy(context)
     pairs = whitelist(context.freqtrade)
@@ -105,13 +107,8 @@ def train_version(context: Context) -> TrainingOutcome:
     )
     candles, frames = load_market(context, source, pairs, features)
     config = context.mlpipe
-    tracker = ExperimentTracker(
-        config.tracking.project,
-        config.tracking.backend,
-        tracking_uri=config.registry.tracking_uri,
-        directory=config.registry.directory,
-    )
-    settings = {key: context.freqtrade.get(key) for key in ("strategy", "timerange")}
+    settings = {key: context.freqtrade.get(key) for key in RECORDED_SETTINGS}
+    settings["exchange"] = {"name": context.freqtrade["exchange"]["name"]}
     with progress_bar() as on_progress:
         return train(
             TrainingData(
@@ -125,7 +122,7 @@ def train_version(context: Context) -> TrainingOutcome:
             ),
             config,
             registry=context.registry(),
-            tracker=tracker,
+            tracker=context.tracker(),
             now=datetime.now(UTC),
             settings=settings,
             on_progress=on_progress,
@@ -137,6 +134,7 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
 
     The report is stored with the version whatever it says.
     """
+    from freqtrade_mlpipe.commands.backtest_record import record_validation
     from freqtrade_mlpipe.integration.backtest import run_backtest
     from freqtrade_mlpipe.pipeline import gather_evidence
     from freqtrade_mlpipe.registry import load_custom_gates
@@ -186,6 +184,7 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
     report = registry.validate_with_evidence(
         version.name, version.version, evidence, gates, custom_gates=custom, now=datetime.now(UTC)
     )
+    record_validation(context, version, outcome, report)
     return report, outcome
 
 

@@ -44,6 +44,13 @@ def _at_least(minimum: int) -> Any:
     return parse
 
 
+def _port(text: str) -> int:
+    value = int(_at_least(1)(text))
+    if value > 65_535:
+        raise ArgumentTypeError(f"expected at most 65535, found {value}")
+    return value
+
+
 def _signal(text: str) -> float:
     try:
         value = float(text)
@@ -129,6 +136,15 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "keys_action": Arg("keys_action", choices=["generate", "show"], help="Make a key, or show a public one."),
     "key_file": Arg("--key-file", metavar="PATH", help="File of the private key."),
     "bundle": Arg("--bundle", metavar="DIR", help="A bundle's folder instead of a registered version."),
+    "backtest_result": Arg(
+        "result", nargs="?", metavar="RESULT.zip", help="The file that freqtrade wrote into backtest_results."
+    ),
+    "latest_result": Arg("--latest", action="store_true", help="The newest result."),
+    "model_version_served": Arg(
+        "--model-version", dest="model_version", metavar="N",
+        help="The version that was served, for a result that does not say so.",
+    ),
+    "port": Arg("--port", type=_port, default=5000, metavar="N", help="Port (default: %(default)s)."),
     "all_models": Arg("--model-name", metavar="NAME", help="Only this model (default: all)."),
     "print_json": Arg("--json", action="store_true", help="Print JSON instead of a table."),
     "quick_userdir": Arg(

@@ -141,6 +141,26 @@ COMMANDS = (
         epilog="Exit code 2: corrupt, or not signed as registry.require_signature asks.",
     ),
     Command(
+        "log-backtest",
+        "Attach a result of `freqtrade backtesting` to the version that served it.",
+        "freqtrade_mlpipe.commands.tracking:start_log_backtest",
+        ("backtest_result", "latest_result", *COMMON, "strategy", *MODEL, "model_version_served", "print_json"),
+        epilog='With "tracking": {"log_backtests": true} in the mlpipe block it happens by itself.',
+    ),
+    Command(
+        "sync",
+        "Send what the experiment store or the registry did not take when it was down.",
+        "freqtrade_mlpipe.commands.tracking:start_sync",
+        (*COMMON, "print_json"),
+        epilog="May be repeated and interrupted. Exit code 2: something could not be sent and stays.",
+    ),
+    Command(
+        "ui",
+        "Show runs and versions in MLflow's pages on this machine (extra `server`).",
+        "freqtrade_mlpipe.commands.tracking:start_ui",
+        (*COMMON, "port"),
+    ),
+    Command(
         "freqtrade",
         "Run any freqtrade command with the offline `replay` exchange known to it.",
         "freqtrade_mlpipe.replay.run:main",

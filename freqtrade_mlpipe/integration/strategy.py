@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES, CandleType
+from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES, CandleType, RunMode
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
@@ -16,6 +16,7 @@ from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
+from freqtrade_mlpipe.integration.results import SERVED_KEY, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,10 @@ class MLPipeMixin(IStrategy):
         except MLPipeError:
             return  # bot_start raises it, or serves no entries
         config["mlpipe_digest"] = resolved.digest
+        # What freqtrade stores with its result: https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/optimize/optimize_reports/bt_storage.py
+        config.setdefault("original_config", {})[SERVED_KEY] = {
+            "name": resolved.name, "version": resolved.version, "digest": resolved.digest,
+        }  # fmt: skip
         serving = self.mlpipe.serving.model_copy(update={"version": resolved.version})
         self.mlpipe = self.mlpipe.model_copy(update={"serving": serving})
 
@@ -87,6 +92,8 @@ class MLPipeMixin(IStrategy):
             When there is no usable model and `serving.on_missing` is "raise".
         """
         super().bot_start(**kwargs)
+        if self.mlpipe.tracking.log_backtests and self.config.get("runmode") == RunMode.BACKTEST:
+            log_at_exit(self.config)
         self._mlpipe_served = None
         self._mlpipe_frames = None
         try:

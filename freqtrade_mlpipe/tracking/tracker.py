@@ -107,6 +107,7 @@ class ExperimentTracker:
         tags: Mapping[str, str] | None = None,
         *,
         data_hash: str | None = None,
+        parent: str | None = None,
     ) -> ActiveRun:
         """Open a run and return its id, which is also a context manager.
 
@@ -120,6 +121,8 @@ class ExperimentTracker:
             A mapping, dataclass or pydantic model: see `log_config`.
         data_hash
             Content hash of the candles trained on.
+        parent
+            Id of the run that this one is a part of.
 
         Raises
         ------
@@ -133,7 +136,7 @@ class ExperimentTracker:
             **({"mlflow.source.git.commit": revision} if revision else {}),
             **_text(tags or {}),
         }
-        self._open(lambda channel: channel.start(RunStart(channel.key, name, described)))
+        self._open(lambda channel: channel.start(RunStart(channel.key, name, described, parent)))
         versions = {f"version.{k}": v for k, v in package_versions().items()}
         context = {"git_revision": revision, "data_hash": data_hash}
         self.log_params({**versions, **{k: v for k, v in context.items() if v}})
