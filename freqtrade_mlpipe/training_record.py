@@ -79,8 +79,10 @@ def record_training(
     tracker.log_importance_stability(_importances(model))
     oos = report.oos[report.oos["proba"].notna()]
     tracker.log_confusion_matrix(oos["y"], (oos["signal"] == 1).astype(int))
-    for log_curve in (tracker.log_roc_curve, tracker.log_pr_curve, tracker.log_calibration_curve):
-        log_curve(oos["y"], oos["proba"])
+    # `roc_auc` is the mean over folds; that of the pooled curve is another number.
+    tracker.log_roc_curve(oos["y"], oos["proba"], metric="pooled_roc_auc")
+    tracker.log_pr_curve(oos["y"], oos["proba"])
+    tracker.log_calibration_curve(oos["y"], oos["proba"])
 
 
 DESCRIBED_METRICS = {

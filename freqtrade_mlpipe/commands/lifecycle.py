@@ -134,7 +134,7 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
 
     The report is stored with the version whatever it says.
     """
-    from freqtrade_mlpipe.commands.backtest_record import record_validation
+    from freqtrade_mlpipe.commands.experiments import record_validation
     from freqtrade_mlpipe.integration.backtest import run_backtest
     from freqtrade_mlpipe.pipeline import gather_evidence
     from freqtrade_mlpipe.registry import load_custom_gates

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from freqtrade_mlpipe.commands.context import Context, load_context
 from freqtrade_mlpipe.commands.display import console, print_gates, print_training, print_version
+from freqtrade_mlpipe.commands.experiments import record_report
 from freqtrade_mlpipe.commands.lifecycle import train_version, validate_version
 from freqtrade_mlpipe.commands.report import write_report
 from freqtrade_mlpipe.commands.setup import template_text, write_user_directory
@@ -73,6 +74,7 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
     page = write_report(
         context, version, outcome, report, backtest, note=_describe(market, arguments)
     )
+    record_report(context, version, page)
     _where_things_are(context, page, outcome.final_window_start, promoted=report.passed)
     return 0 if report.passed else GateRefusedError.exit_code
 

@@ -27,7 +27,7 @@ NOT_ALL_SENT = 2
 
 def start_log_backtest(arguments: dict[str, Any]) -> int:
     """Attach a result that freqtrade stored to the version that served it."""
-    from freqtrade_mlpipe.commands.backtest_record import record_result
+    from freqtrade_mlpipe.commands.experiments import record_result
     from freqtrade_mlpipe.integration.results import figures, latest_result, read_result
 
     given, latest = arguments.get("result"), arguments.get("latest_result")

@@ -152,16 +152,16 @@ class ExperimentTracker:
         TrackingError
             A run is open already.
         """
-        self._open(lambda channel: channel.resume(run_id))
+        self._open(lambda channel: channel.resume(run_id), run_id)
         return self._active
 
-    def _open(self, opening: Callable[[RunChannel], str]) -> None:
+    def _open(self, opening: Callable[[RunChannel], str], run_id: str | None = None) -> None:
         if self._run_id is not None:
             raise TrackingError(f"Run {self._run_id} is still open: finish() it first.")
         self._params = {}
         channel = RunChannel(self._backend, self.backend, self.project, self.directory)
         if self.backend == "none":
-            self._run_id = ActiveRun(channel.key)
+            self._run_id = ActiveRun(run_id or channel.key)
         else:
             self._run_id = ActiveRun(opening(channel))
             self._channel = channel
@@ -254,8 +254,8 @@ class ExperimentTracker:
         self._log_table("confusion_matrix.csv", charts.confusion_table(y_true, y_pred))
 
     @recording
-    def log_roc_curve(self, y_true: Any, y_proba: Any) -> None:
-        """Record `roc_curve.csv` and the metric `roc_auc`.
+    def log_roc_curve(self, y_true: Any, y_proba: Any, metric: str = "roc_auc") -> None:
+        """Record `roc_curve.csv` and the area under it.
 
         Parameters
         ----------
@@ -263,9 +263,11 @@ class ExperimentTracker:
             Shape (n,), 1 and 0; rows with NaN are left out.
         y_proba
             Probability of class 1, shape (n,), or of both classes, shape (n, 2).
+        metric
+            Name of the area.
         """
         table, area = charts.roc_table(y_true, y_proba)
-        self._log(Batch(metrics=_points({"roc_auc": area}, None, "")))
+        self._log(Batch(metrics=_points({metric: area}, None, "")))
         self._log_table("roc_curve.csv", table)
 
     @recording

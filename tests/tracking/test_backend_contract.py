@@ -13,12 +13,15 @@ from freqtrade_mlpipe.exceptions import TrackingError
 from freqtrade_mlpipe.tracking import ExperimentTracker
 
 BACKENDS = [
+    "none",
     "mlflow",
+    pytest.param("mlflow server", marks=pytest.mark.slow),
     pytest.param(
         "wandb",
-        marks=pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed"),
+        marks=pytest.mark.skipif(
+            find_spec("wandb") is None, reason="wandb is not installed: pip install '.[wandb]'"
+        ),
     ),
-    "none",
 ]
 
 
@@ -27,7 +30,10 @@ def tracker(
     request: pytest.FixtureRequest, store_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ExperimentTracker:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    return ExperimentTracker("contract", request.param, directory=store_directory)
+    if request.param != "mlflow server":
+        return ExperimentTracker("contract", request.param, directory=store_directory)
+    url = request.getfixturevalue("server_url")
+    return ExperimentTracker("contract", "mlflow", tracking_uri=url, directory=store_directory)
 
 
 def log_everything(tracker: ExperimentTracker, folder: Path) -> None:
@@ -51,6 +57,13 @@ def log_everything(tracker: ExperimentTracker, folder: Path) -> None:
             for i in range(5)
         ]
     )
+    tracker.log_pr_curve(y, proba)
+    tracker.log_calibration_curve(y, proba)
+    tracker.log_importance_stability(pd.DataFrame({"fold_1": [1.0, 2.0]}, index=["a", "b"]))
+    tracker.log_fold_run("fold 1", {"depth": 3}, {"f1": 0.5}, {"mlpipe.fold": 0})
+    tracker.log_json("extra.json", {"token": "t0ken", "n": 1})
+    tracker.log_table("table.csv", pd.DataFrame({"a": [1]}))
+    tracker.log_report(folder / "note.txt")
     tracker.log_backtest_results({"sharpe": 1.2, "pairs": {"BTC/USDT": {"profit": 0.1}}})
     tracker.log_model(folder / "bundle")
     tracker.log_artifact(folder / "note.txt", "notes")
@@ -65,6 +78,15 @@ def test_a_whole_run_is_taken_without_a_warning(
         log_everything(tracker, tmp_path)
     assert tracker.run_id is None
     assert not [r for r in caplog.records if r.name.startswith("freqtrade_mlpipe")]
+    assert not (tracker.directory / "spool").exists()
+
+
+def test_what_exists_can_be_added_to(tracker: ExperimentTracker, tmp_path: Path) -> None:
+    with tracker.start_run("run") as run_id:
+        tracker.log_metrics({"f1": 0.5})
+    with tracker.resume_run(run_id) as again:
+        assert again == run_id
+        log_everything(tracker, tmp_path)
     assert not (tracker.directory / "spool").exists()
 
 
@@ -132,3 +154,40 @@ def test_without_tracking_no_library_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_reads_back_as_it_was_said(
+    tracker: ExperimentTracker, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "mlflow" not in request.node.callspec.id:
+        pytest.skip("keeps nothing that can be read back without its server")
+    with tracker.start_run("run", {"seed": 1}, {"kind": "test"}) as parent:
+        log_everything(tracker, tmp_path)
+    with tracker.start_run("part", parent=parent) as part:
+        pass
+    (run, below) = tracker._backend.fetch_runs([parent, part])
+    assert (run.name, run.status, run.tags["kind"], run.tags["version"]) == (
+        "run",
+        "FINISHED",
+        "test",
+        "3",
+    )
+    assert (run.params["seed"], run.params["nested.rate"]) == ("1", "0.1")
+    assert (run.metrics["oos/f1"], run.metrics["trial/best_value"]) == (0.6, 0.4)
+    assert below.tags["mlflow.parentRunId"] == parent
+    client = tracker._backend.client  # type: ignore[attr-defined]
+    found = client.search_runs(
+        [client.get_run(parent).info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+    )
+    fold = next(child for child in found if child.info.run_name == "fold 1")
+    assert (fold.info.status, fold.data.params, fold.data.metrics) == (
+        "FINISHED",
+        {"depth": "3"},
+        {"f1": 0.5},
+    )
+    names = {file.path for file in client.list_artifacts(parent)}
+    assert names >= {"model", "notes", "params", "report", "config.json", "trials.csv", "roc_curve.csv",
+                     "pr_curve.csv", "calibration_curve.csv", "confusion_matrix.csv", "feature_importance.csv",
+                     "feature_importance_folds.csv", "backtest_results.json", "table.csv"}  # fmt: skip
+    copy = Path(client.download_artifacts(parent, "model/members/model.txt", str(tmp_path)))
+    assert copy.read_text() == "tree"

@@ -1,10 +1,11 @@
-"""Backtests as experiments: a run below the training's, linked with the version and the result file."""
+"""Backtests and reports as parts of experiments, linked with the version and, where there is one, the result file."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -54,6 +55,15 @@ def record_validation(
         _record(context, version, stats, key=f"backtest.{VALIDATION}", name=name, tags=tags)
     except MLPipeError as error:
         logger.warning("The backtest of the validation is not logged: %s", error)
+
+
+def record_report(context: Context, version: ModelVersion, page: Path) -> None:
+    """Put a report page with the training's run, where the MLflow UI shows it."""
+    tracker = context.tracker()
+    if tracker.backend == "mlflow":
+        with tracker.resume_run(version.run_id):
+            tracker.log_report(page)
+            tracker.set_tags(version_tags(version))
 
 
 def _record(
