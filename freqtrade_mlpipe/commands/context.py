@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SWEEP_SECONDS = 1.0
+_SWEEP_SECONDS, _SWEEP_SECONDS_ON_A_SERVER = 1.0, 0.2
 _FREQAI_IS_ON = (
     "FreqAI is switched on, and would train its own models instead of trading ours. Set freqai.enabled to false: its "
     "feature_parameters are read all the same."
@@ -83,7 +83,8 @@ def _close_orphans(tracking_uri: str | None, directory: Path) -> None:
 
     thread = Thread(target=sweep, name="mlpipe-sweep", daemon=True)
     thread.start()
-    thread.join(_SWEEP_SECONDS)
+    away = (tracking_uri or "").startswith("http")
+    thread.join(_SWEEP_SECONDS_ON_A_SERVER if away else _SWEEP_SECONDS)
 
 
 def load_context(arguments: dict[str, Any], *, backtest: bool = False) -> Context:

@@ -22,7 +22,7 @@ from freqtrade_mlpipe.tracking.spool import Journal, batch_to_plain
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 3.5
+PATIENCE_SECONDS = 3.0
 LINGER_SECONDS = 1.0
 
 Send = Callable[[], None]
