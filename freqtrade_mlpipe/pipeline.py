@@ -133,7 +133,7 @@ def train(
         tracker.flush()
         content = _content(data, config, model, dataset.X, window, now)
         description = describe_version(config, model, metrics, sorted(data.candles), window)
-        version = _register(content, metrics, registry, tracker.mlflow_run_id, description)
+        version = _register(content, metrics, registry, tracker, description)
         tracker.set_tags(version_tags(version))
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
@@ -235,7 +235,7 @@ def _register(
     content: BundleContent,
     metrics: Mapping[str, float],
     registry: ModelRegistry,
-    run_id: str | None,
+    tracker: ExperimentTracker,
     description: str,
 ) -> ModelVersion:
     """Register the bundle; where the registry does not answer, keep it: hours of training may be in it.
@@ -255,9 +255,11 @@ def _register(
             "description": description,
         }
         try:
-            return registry.register_model(model_path=bundle, run_id=run_id, **described)
+            return registry.register_model(
+                model_path=bundle, run_id=tracker.mlflow_run_id, **described
+            )
         except RegistryUnavailableError as error:
-            kept = keep_pending(registry.directory, bundle, described)
+            kept = keep_pending(registry.directory, bundle, described, tracker.run_id or "")
             raise RegistryUnavailableError(
                 f"The model is trained, but not registered. {error} It is kept in {kept}; `freqtrade-mlpipe sync` "
                 "registers it when the registry answers again."

@@ -57,6 +57,14 @@ def record_validation(
         logger.warning("The backtest of the validation is not logged: %s", error)
 
 
+def record_version(context: Context, version: ModelVersion) -> None:
+    """Say in the run that holds a version's files which version it is."""
+    tracker = context.tracker()
+    if tracker.backend == "mlflow":
+        with tracker.resume_run(version.run_id):
+            tracker.set_tags(version_tags(version))
+
+
 def record_report(context: Context, version: ModelVersion, page: Path) -> None:
     """Put a report page with the training's run, where the MLflow UI shows it."""
     tracker = context.tracker()

@@ -89,6 +89,7 @@ def _version_behind(context: Context, result: BacktestResult, asked: str | None)
 
 def start_sync(arguments: dict[str, Any]) -> int:
     """Send what the store did not take; exit code 2 when something stays."""
+    from freqtrade_mlpipe.commands.experiments import record_version
     from freqtrade_mlpipe.registry.pending import register_pending
     from freqtrade_mlpipe.tracking.sync import sync
 
@@ -96,7 +97,10 @@ def start_sync(arguments: dict[str, Any]) -> int:
     settings = context.mlpipe.registry
     with progress_console.status("Sending"):
         done = sync(settings.directory, settings.tracking_uri)
-    registered = register_pending(context.registry())
+    runs = {known: one.run_id for one in done if one.run_id for known in (one.key, one.run_id)}
+    registered = register_pending(context.registry(), runs)
+    for fresh in registered:
+        record_version(context, fresh)
     if arguments.get("print_json"):
         stdout.write_json(
             {
@@ -106,8 +110,8 @@ def start_sync(arguments: dict[str, Any]) -> int:
         )
     else:
         _print_synced([vars(one) for one in done])
-        for version in registered:
-            console.print(f"Registered {version.name} version {version.version}.", highlight=False)
+        for fresh in registered:
+            console.print(f"Registered {fresh.name} version {fresh.version}.", highlight=False)
     return NOT_ALL_SENT if any(one.outcome == "kept" for one in done) else 0
 
 

@@ -16,13 +16,15 @@ FOLDER = "unregistered"
 _DESCRIPTION = "registration.json"
 
 
-def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any]) -> Path:
+def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any], run: str) -> Path:
     """Copy a bundle below `directory`, whole or not at all; where it is.
 
     Parameters
     ----------
     described
         The other arguments of `ModelRegistry.register_model`, as JSON types.
+    run
+        Id or key of the training's run.
     """
     _, digest, _ = verify_bundle(bundle)
     target = directory / FOLDER / digest[:16]
@@ -30,15 +32,21 @@ def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any]) ->
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(bundle, unfinished / "bundle")
     metrics = {name: encode_float(value) for name, value in described["metrics"].items()}
-    text = json.dumps({**described, "metrics": metrics})
+    text = json.dumps({"run": run, "arguments": {**described, "metrics": metrics}})
     (unfinished / _DESCRIPTION).write_text(text, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return target
 
 
-def register_pending(registry: ModelRegistry) -> list[ModelVersion]:
+def register_pending(registry: ModelRegistry, runs: Mapping[str, str]) -> list[ModelVersion]:
     """Register what `keep_pending` kept, oldest first; the versions. What is registered already is only tidied away.
+
+    Parameters
+    ----------
+    runs
+        Key of a run → its id in the store: the files go there, as they would have. A bundle of another run gets a run
+        of its own.
 
     Raises
     ------
@@ -48,12 +56,15 @@ def register_pending(registry: ModelRegistry) -> list[ModelVersion]:
     versions = []
     folders = (path.parent for path in (registry.directory / FOLDER).glob(f"[!.]*/{_DESCRIPTION}"))
     for folder in sorted(folders, key=lambda path: path.stat().st_mtime):
-        described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        kept = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        described, run_id = kept["arguments"], runs.get(kept["run"])
         _, digest, _ = verify_bundle(folder / "bundle")
         version = _registered(registry, described["model_name"], digest)
         if version is None:
             described["metrics"] = {n: float(value) for n, value in described["metrics"].items()}
-            version = registry.register_model(model_path=folder / "bundle", **described)
+            version = registry.register_model(
+                model_path=folder / "bundle", run_id=run_id, **described
+            )
         versions.append(version)
         shutil.rmtree(folder)
     return versions

@@ -137,10 +137,13 @@ class TestLogBacktest:
         assert backtested.run("log-backtest", "--latest", "--model-version", "7") == 2
         assert "served by version 1" in capsys.readouterr().err
 
-    def test_result_of_another_registry_is_refused(self, backtested, untrained, capsys):
-        assert untrained.run("train", "--random-state", "5") == 0
+    def test_result_of_another_registry_is_refused(
+        self, backtested, untrained_once, tmp_path, capsys
+    ):
+        other = untrained_once.copy_to(tmp_path / "other")
+        assert other.run("train", "--random-state", "5") == 0
         capsys.readouterr()
-        assert untrained.run("log-backtest", str(result_of(backtested))) == 2
+        assert other.run("log-backtest", str(result_of(backtested))) == 2
         assert "another registry" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
@@ -257,9 +260,13 @@ class TestSync:
         assert said["registered"] == [{"name": MODEL_NAME, "version": "1"}]
         registered = untrained.registry().get_version(MODEL_NAME, 1)
         assert registered.metrics["n_rows"] > 0
-        assert untrained.run("validate") == 0
-        (run,) = [r for r in runs_of(untrained) if r.info.run_id == said["runs"][0]["run_id"]]
+        assert registered.run_id == said["runs"][0]["run_id"]
+        (run,) = [r for r in runs_of(untrained) if r.info.run_id == registered.run_id]
+        assert run.info.status == "FAILED"
         assert run.data.metrics["n_rows"] == registered.metrics["n_rows"]
+        assert run.data.tags["mlpipe.model_uri"] == f"models:/{MODEL_NAME}/1"
+        assert untrained.run("validate") == 0
+        capsys.readouterr()
         assert untrained.run("sync", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"runs": [], "registered": []}
 
