@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted: what was registered before stays as it was.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except MLPipeError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        _say(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort of the console
         return _fail(error)
@@ -47,11 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         stdout.flush()
 
 
+def _say(error: Exception) -> None:
+    """Print the message without passwords: it may quote an address or a driver's answer."""
+    from freqtrade_mlpipe.tracking.secrets import redact
+
+    print(f"Error: {redact(str(error))}", file=sys.stderr)
+
+
 def _fail(error: Exception) -> int:
     from freqtrade.exceptions import FreqtradeException
 
     if isinstance(error, FreqtradeException):
-        print(f"Error: {error}", file=sys.stderr)
+        _say(error)
         return EXIT_USER
     logger.exception("This is a bug in freqtrade-mlpipe; please report it with the lines above.")
     return EXIT_BUG

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-import psutil
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -29,6 +27,8 @@ _CLOCK_STEP_SECONDS = 2.0
 
 @cache
 def _of(pid: int) -> dict[str, str]:
+    import psutil
+
     started = psutil.Process(pid).create_time()
     return {HOST_TAG: socket.gethostname(), PID_TAG: str(pid), STARTED_TAG: f"{started:.2f}"}
 
@@ -49,6 +49,8 @@ def owner_is_gone(tags: Mapping[str, str]) -> bool:
         pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
     except (KeyError, ValueError):
         return False
+    import psutil
+
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

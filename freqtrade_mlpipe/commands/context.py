@@ -52,7 +52,7 @@ class Context:
             directory=settings.directory,
             trusted_keys=settings.trusted_keys if settings.require_signature else None,
         )
-        _close_orphans(settings.tracking_uri, settings.directory)
+        _look_after_killed_runs(settings.tracking_uri, settings.directory)
         return registry
 
     def tracker(self) -> ExperimentTracker:
@@ -69,8 +69,19 @@ class Context:
 
 
 @cache
-def _close_orphans(tracking_uri: str | None, directory: Path) -> None:
-    """Close the runs that killed processes left open: once a process, and without waiting for a server that is away."""
+def _look_after_killed_runs(tracking_uri: str | None, directory: Path) -> None:
+    """Close the runs that killed processes left open, and say what is unsent.
+
+    Once a process, and without waiting for a server that is away.
+    """
+    from freqtrade_mlpipe.tracking import unsent
+
+    waiting = unsent(directory)
+    if waiting:
+        logger.warning(
+            "%d runs have not reached the experiment store. `freqtrade-mlpipe sync` sends them.",
+            waiting,
+        )
 
     def sweep() -> None:
         from freqtrade_mlpipe.mlflow_store import open_store

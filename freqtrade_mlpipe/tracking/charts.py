@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-MAX_ROWS = 1000
+MAX_ROWS = 400
 
 
 def confusion_table(y_true: Any, y_pred: Any) -> pd.DataFrame:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -21,7 +20,11 @@ _IN_TEXT = re.compile(
     | [\w-]{0,40}(?: password | passwd | secret | token | api_?key | private_?key )["']? \s* [=:] \s* ["']? )
     (?!\[redacted\]) [^\s&"',;)}\]]+"""
 )
+_HINT = re.compile(r"(?i)bearer|basic|passw|secret|token|api_?key|private_?key")
+"""A quick look for the words that `_IN_TEXT` is about: most texts are tables of numbers."""
+
 _SHORTEST_VALUE = 8
+_SHORTEST_PHRASE = len("token=x")
 
 
 @lru_cache(maxsize=4096)
@@ -59,21 +62,25 @@ def redact(text: str) -> str:
     >>> redact("connect host=h password=p4ss dbname=d?token=t")
     'connect host=h password=[redacted] dbname=d?token=[redacted]'
     """
+    if len(text) < _SHORTEST_PHRASE:
+        return text
     if "@" in text:
         text = _IN_ADDRESS.sub(
             lambda m: f"{m[1]}:{REDACTED}" if m[1] is not None else REDACTED, text
         )
-    text = _IN_TEXT.sub(lambda m: f"{m[1]}{REDACTED}", text)
-    for value in _secret_values(_secret_environment()):
+    if _HINT.search(text):
+        text = _IN_TEXT.sub(lambda m: f"{m[1]}{REDACTED}", text)
+    for value in _secret_values():
         text = text.replace(value, REDACTED)
     return text
 
 
-def _secret_environment() -> frozenset[tuple[str, str]]:
-    return frozenset((k, v) for k, v in os.environ.items() if is_secret_name(k))
+def read_environment() -> None:
+    """Look again which secrets the environment holds; looking at each text would cost more than all the rest."""
+    _secret_values.cache_clear()
 
 
-@lru_cache(maxsize=4)
-def _secret_values(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    values = {value for _, value in found if len(value) >= _SHORTEST_VALUE}
-    return tuple(sorted(values, key=len, reverse=True))
+@cache
+def _secret_values() -> tuple[str, ...]:
+    found = {value for name, value in os.environ.items() if is_secret_name(name)}
+    return tuple(sorted((v for v in found if len(v) >= _SHORTEST_VALUE), key=len, reverse=True))

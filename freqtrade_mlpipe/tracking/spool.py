@@ -128,3 +128,15 @@ def journals(directory: Path) -> list[Journal]:
     paths = (directory / FOLDER).glob("*.jsonl")
     found = sorted(paths, key=lambda path: (path.stat().st_mtime, path.name))
     return [Journal(directory, path.stem) for path in found]
+
+
+def unsent(directory: Path) -> int:
+    """How many runs below `directory` wait to be sent; those that a living process is still writing do not count."""
+    return sum(not _in_use(journal) for journal in journals(directory))
+
+
+def _in_use(journal: Journal) -> bool:
+    try:
+        return journal.is_being_written()
+    except ValueError:  # damaged: `sync` says so
+        return False

@@ -29,7 +29,7 @@ from freqtrade_mlpipe.tracking.channel import RunChannel
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
 from freqtrade_mlpipe.tracking.run import ActiveRun, recording
-from freqtrade_mlpipe.tracking.secrets import hidden, redact
+from freqtrade_mlpipe.tracking.secrets import hidden, read_environment, redact
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,8 @@ class ExperimentTracker:
             A run is open already, or the store cannot be used as configured. A store that is merely
             out of reach is only warned about.
         """
+        if self.backend == "none":
+            return self._open_nowhere()
         revision = git_revision()
         described = {
             **owner_tags(),
@@ -152,19 +154,28 @@ class ExperimentTracker:
         TrackingError
             A run is open already.
         """
-        self._open(lambda channel: channel.resume(run_id), run_id)
+        if self.backend == "none":
+            return self._open_nowhere(run_id)
+        self._open(lambda channel: channel.resume(run_id))
         return self._active
 
-    def _open(self, opening: Callable[[RunChannel], str], run_id: str | None = None) -> None:
+    def _open_nowhere(self, run_id: str | None = None) -> ActiveRun:
+        self._refuse_second()
+        self._run_id = ActiveRun(run_id or uuid4().hex)
+        self._run_id._tracker = self
+        return self._run_id
+
+    def _refuse_second(self) -> None:
         if self._run_id is not None:
             raise TrackingError(f"Run {self._run_id} is still open: finish() it first.")
+
+    def _open(self, opening: Callable[[RunChannel], str]) -> None:
+        self._refuse_second()
         self._params = {}
+        read_environment()
         channel = RunChannel(self._backend, self.backend, self.project, self.directory)
-        if self.backend == "none":
-            self._run_id = ActiveRun(run_id or channel.key)
-        else:
-            self._run_id = ActiveRun(opening(channel))
-            self._channel = channel
+        self._run_id = ActiveRun(opening(channel))
+        self._channel = channel
         self._run_id._tracker = self
 
     @property
