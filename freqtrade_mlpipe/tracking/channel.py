@@ -215,11 +215,11 @@ class RunChannel:
                 what()
 
     def _stop(self, error: Exception) -> None:
-        with self._changed:
-            self._error = error
-            self._changed.notify_all()
         if not (self._opening and isinstance(error, TrackingError)):  # else `start` raises it
             self._tell(f"{type(error).__name__}: {redact(str(error)).partition(chr(10))[0]}")
+        with self._changed:  # after the warning: who waits for this may end the process
+            self._error = error
+            self._changed.notify_all()
 
     def _tell(self, reason: str) -> None:
         if not self._told:

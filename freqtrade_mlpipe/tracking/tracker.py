@@ -173,7 +173,9 @@ class ExperimentTracker:
         self._refuse_second()
         self._params = {}
         read_environment()
-        channel = RunChannel(self._backend, self.backend, self.project, self.directory)
+        # One of its own: the thread of an earlier run may still be sending, and a backend writes to one run.
+        backend = open_backend(self.backend, self._settings)
+        channel = RunChannel(backend, self.backend, self.project, self.directory)
         self._run_id = ActiveRun(opening(channel))
         self._channel = channel
         self._run_id._tracker = self

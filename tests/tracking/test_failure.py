@@ -95,10 +95,9 @@ def test_a_slow_store_does_not_hold_up_what_is_said_in_between(
 ) -> None:
     tracker = ExperimentTracker("project", directory=store_directory)
     with tracker.start_run():
-        log_batch = tracker._backend.log_batch
-        monkeypatch.setattr(
-            tracker._backend, "log_batch", lambda batch: (time.sleep(1), log_batch(batch))
-        )
+        backend = tracker._channel._backend  # type: ignore[union-attr]
+        log_batch = backend.log_batch
+        monkeypatch.setattr(backend, "log_batch", lambda batch: (time.sleep(1), log_batch(batch)))
         start = time.perf_counter()
         for i in range(100):
             tracker.log_metrics({"f1": i}, step=i)
@@ -297,3 +296,30 @@ def test_the_store_being_locked_for_a_while_loses_nothing(
         release.join()
     assert client.get_run(run_id).data.metrics == {"f1": 0.5}
     assert not [r for r in caplog.records if r.name.startswith("freqtrade_mlpipe")]
+
+
+def test_a_run_that_is_still_being_sent_does_not_mix_with_the_next(
+    store_directory: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("freqtrade_mlpipe.tracking.channel.PATIENCE_SECONDS", 0.5)
+    tracker = ExperimentTracker("project", directory=store_directory)
+    tracker._backend.connect()
+    tracker._backend.fetch_runs([])
+    with tracker.start_run("warm"):
+        pass
+    with tracker.start_run("slow") as slow:
+        sending = tracker._channel
+        assert sending is not None
+        backend = sending._backend
+        log_batch = backend.log_batch
+        monkeypatch.setattr(backend, "log_batch", lambda batch: (time.sleep(2), log_batch(batch)))
+        tracker.log_metrics({"of": 1.0})
+    with tracker.start_run("next") as following:
+        tracker.log_metrics({"of": 2.0})
+    for _ in range(100):
+        if not sending._journal.path.exists():
+            break
+        time.sleep(0.1)
+    assert client.get_run(slow).data.metrics == {"of": 1.0}
+    assert client.get_run(following).data.metrics == {"of": 2.0}
+    assert not (store_directory / "spool").exists()
