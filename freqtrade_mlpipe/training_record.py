@@ -23,7 +23,7 @@ def record_data(tracker: ExperimentTracker, X: pd.DataFrame, window: pd.Timestam
 
     Parameters
     ----------
-    X : index (pair, date UTC), the rows that can be learned from, final window included.
+    X : index (pair, date UTC), the rows that are learned from; all before the final window.
     """
     dates = X.index.to_frame(index=False).groupby("pair")["date"].agg(["min", "max", "count"])
     spans = {

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion
 
-RECORDED_SETTINGS = ("strategy", "timerange", "timeframe", "trading_mode", "margin_mode", "stake_currency")
+RECORDED_SETTINGS = (
+    "strategy",
+    "timerange",
+    "timeframe",
+    "trading_mode",
+    "margin_mode",
+    "stake_currency",
+)
 """Of freqtrade's configuration, what a training's run records beside the whole `mlpipe` block."""
 
 

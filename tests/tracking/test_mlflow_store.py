@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from freqtrade_mlpipe import mlflow_store
-from freqtrade_mlpipe.exceptions import MissingExtraError, TrackingError
-from freqtrade_mlpipe.mlflow_store import experiment_id, open_store, store_uri
+from freqtrade_mlpipe.exceptions import TrackingError
+from freqtrade_mlpipe.mlflow_store import experiment_id, open_store
 
 OPEN = (
     "import sys; from pathlib import Path; from freqtrade_mlpipe.mlflow_store import *;"
@@ -74,26 +73,3 @@ def test_a_database_of_another_mlflow_says_how_to_upgrade(store_directory: Path)
         connection.commit()
     with pytest.raises(TrackingError, match="mlflow db upgrade"):
         open_store(None, store_directory)
-
-
-@pytest.mark.parametrize(
-    ("installed", "expected"),
-    [
-        ({"psycopg2"}, "postgresql+psycopg2://u:p@h/d"),
-        ({"psycopg"}, "postgresql+psycopg://u:p@h/d"),
-    ],
-)
-def test_a_postgresql_uri_uses_the_driver_that_is_installed(
-    installed: set[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mlflow_store, "find_spec", lambda name: name if name in installed else None)
-    assert store_uri("postgresql://u:p@h/d", tmp_path) == expected
-    assert store_uri("postgresql+pg8000://u:p@h/d", tmp_path) == "postgresql+pg8000://u:p@h/d"
-
-
-def test_a_postgresql_uri_without_a_driver_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mlflow_store, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"freqtrade-mlpipe\[server\]"):
-        open_store("postgresql://u:p@h/d", tmp_path)
