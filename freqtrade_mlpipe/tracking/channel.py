@@ -22,7 +22,8 @@ from freqtrade_mlpipe.tracking.spool import Journal, batch_to_plain
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS, LOCAL_PATIENCE_SECONDS = 3.0, 15.0
+"""All the waiting there is in a run: for a server; for files, which are slow only where everything is."""
 LINGER_SECONDS = 1.0
 
 Send = Callable[[], None]
@@ -42,7 +43,9 @@ class RunChannel:
     def __init__(self, backend: TrackingBackend, name: str, project: str, directory: Path) -> None:
         self._backend, self._name, self._project = backend, name, project
         self._directory = directory
-        self._patience = PATIENCE_SECONDS
+        self._patience = self._given = (
+            LOCAL_PATIENCE_SECONDS if backend.is_local else PATIENCE_SECONDS
+        )
         self._changed = threading.Condition()
         self._waiting: list[Batch | Send] = []
         self._part = 0
@@ -114,7 +117,7 @@ class RunChannel:
             self._closed = True
         self.flush()
         if self._error is None and (self._busy or self._waiting):
-            self._tell(f"no answer within {PATIENCE_SECONDS:g} s")
+            self._tell(f"no answer within {self._given:g} s")
 
     # --- what is said --------------------------------------------------------------------------
 

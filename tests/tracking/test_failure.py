@@ -301,7 +301,7 @@ def test_the_store_being_locked_for_a_while_loses_nothing(
 def test_a_run_that_is_still_being_sent_does_not_mix_with_the_next(
     store_directory: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freqtrade_mlpipe.tracking.channel.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("freqtrade_mlpipe.tracking.channel.LOCAL_PATIENCE_SECONDS", 1.0)
     tracker = ExperimentTracker("project", directory=store_directory)
     tracker._backend.connect()
     tracker._backend.fetch_runs([])

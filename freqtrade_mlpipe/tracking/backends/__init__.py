@@ -96,6 +96,10 @@ class TrackingBackend(Protocol):
     Methods are called from one thread at a time, not always the same.
     """
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it writes files on this machine and talks to no server."""
+
     def connect(self) -> None:
         """Load the library and open local files: what takes time, but waits for nobody else."""
 

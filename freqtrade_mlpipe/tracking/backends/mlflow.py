@@ -50,8 +50,12 @@ class MlflowBackend:
             self._client = open_store(self._settings.tracking_uri, self._settings.directory)
         return self._client
 
+    @property
+    def is_local(self) -> bool:
+        return (self._settings.tracking_uri or "sqlite:").startswith("sqlite:")
+
     def connect(self) -> None:
-        if (self._settings.tracking_uri or "sqlite:").startswith(("sqlite:", "http")):
+        if self.is_local or str(self._settings.tracking_uri).startswith("http"):
             _ = self.client
         else:
             import mlflow  # noqa: F401

@@ -19,6 +19,10 @@ from freqtrade_mlpipe.tracking.backends import (
 class NoneBackend:
     """Accepts everything, keeps nothing, touches no file."""
 
+    @property
+    def is_local(self) -> bool:
+        return True
+
     def connect(self) -> None:
         pass
 

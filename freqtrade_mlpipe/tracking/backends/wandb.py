@@ -33,6 +33,10 @@ class WandbBackend:
     def mode(self) -> str:
         return os.environ.get("WANDB_MODE", "offline")
 
+    @property
+    def is_local(self) -> bool:
+        return self.mode == "offline"
+
     def connect(self) -> None:
         # Before the import: wandb reads them once.
         directory = self._settings.directory
