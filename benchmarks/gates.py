@@ -223,12 +223,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("gates.jsonl"))
     parser.add_argument("--null", type=int, default=200, help="markets without a signal")
     parser.add_argument("--planted", type=int, default=100, help="markets with one")
+    parser.add_argument("--nice", type=int, default=15, help="priority of the runs")
     parser.add_argument("--report", action="store_true", help="only report")
     arguments = parser.parse_args()
     rows = read_rows(arguments.output)
     if not arguments.report:
         if hasattr(os, "nice"):
-            os.nice(15)
+            os.nice(arguments.nice)
         done = {(row["kind"], row["seed"]) for row in rows if "promoted" in row}
         for kind, seed in wanted(arguments.null, arguments.planted):
             if (kind, seed) in done:

@@ -27,13 +27,13 @@ _HEADER = re.compile(
     rb"feature_infos=(?P<infos>" + _NAMES + rb")\n"
     rb"tree_sizes=(?P<sizes>[0-9]{1,9}(?: [0-9]{1,9})*)\n\n"
 )
-_FLOATS, _WHOLE = rb"([0-9.e+ -]*)\n", rb"([0-9 -]*)\n"
+_LINE = rb"([^\n]*)\n"
 _TREE = re.compile(
     rb"Tree=([0-9]{1,6})\nnum_leaves=([1-9][0-9]{0,6})\nnum_cat=0\n"
-    rb"split_feature=" + _WHOLE + rb"split_gain=" + _FLOATS + rb"threshold=" + _FLOATS
-    + rb"decision_type=" + _WHOLE + rb"left_child=" + _WHOLE + rb"right_child=" + _WHOLE
-    + rb"leaf_value=" + _FLOATS + rb"leaf_weight=" + _FLOATS + rb"leaf_count=" + _WHOLE
-    + rb"internal_value=" + _FLOATS + rb"internal_weight=" + _FLOATS + rb"internal_count=" + _WHOLE
+    rb"split_feature=" + _LINE + rb"split_gain=" + _LINE + rb"threshold=" + _LINE
+    + rb"decision_type=" + _LINE + rb"left_child=" + _LINE + rb"right_child=" + _LINE
+    + rb"leaf_value=" + _LINE + rb"leaf_weight=" + _LINE + rb"leaf_count=" + _LINE
+    + rb"internal_value=" + _LINE + rb"internal_weight=" + _LINE + rb"internal_count=" + _LINE
     + rb"is_linear=0\nshrinkage=" + _NUMBER + rb"\n\n\n"
 )  # fmt: skip
 _LINES = ("feature", "gain", "threshold", "decision", "left", "right", "value", "weight", "count",
@@ -41,6 +41,8 @@ _LINES = ("feature", "gain", "threshold", "decision", "left", "right", "value", 
 _PER_LEAF = ("value", "weight", "count")
 # LightGBM refuses by itself what is no number in the other lines; it does nothing with them here.
 _USED = ("feature", "threshold", "decision", "left", "right", "value")
+_FLOAT_CHARACTERS, _WHOLE_CHARACTERS = b"0123456789.e+- ", b"0123456789- "
+_WRITTEN_WHOLE = ("feature", "decision", "left", "right", "count", "inner_count")
 _INTEGERS = ("feature", "decision", "left", "right")
 _TAIL_LINE = re.compile(
     rb"|feature_importances:|parameters:|end of parameters|pandas_categorical:null"
@@ -78,8 +80,11 @@ def check_lightgbm_text(data: bytes) -> None:
 
 
 def _check_trees(trees: bytes, sizes: list[int], n_features: int) -> None:
+    # Single spaces between words only, so that their number says how many words there are.
+    if b"  " in trees or b"= " in trees or b" \n" in trees:
+        raise _refused("its trees hold odd spaces")
     leaves: list[int] = []
-    lines: dict[str, list[bytes]] = {name: [] for name in _USED}
+    lines: dict[str, list[bytes]] = {name: [] for name in _LINES}
     start = 0
     for number, size in enumerate(sizes):
         found = _TREE.fullmatch(trees, start, start + size)
@@ -88,16 +93,20 @@ def _check_trees(trees: bytes, sizes: list[int], n_features: int) -> None:
         n = int(found[2])
         for name, line in zip(_LINES, found.groups()[2:], strict=True):
             wanted = n if name in _PER_LEAF else n - 1
-            # Single spaces between words, so that their number says how many there are.
-            if line.count(b" ") + bool(line) != wanted or line[:1] == b" " or b"  " in line:
+            if line.count(b" ") + (line != b"") != wanted:
                 raise _refused(f"a line of tree {number} does not hold {wanted} numbers")
-            if name in lines and line:
+            if line:
                 lines[name].append(line)
         leaves.append(n)
         start += size
+    texts = {name: b" ".join(found) for name, found in lines.items()}
+    for name, text in texts.items():
+        known = _WHOLE_CHARACTERS if name in _WRITTEN_WHOLE else _FLOAT_CHARACTERS
+        if text.translate(None, known):
+            raise _refused("a line holds what is no number")
     counts = np.array(leaves)
     totals = {name: int(counts.sum() - (name not in _PER_LEAF) * len(counts)) for name in _USED}
-    numbers = {name: _numbers(b" ".join(lines[name]), totals[name]) for name in _USED}
+    numbers = {name: _numbers(texts[name], totals[name]) for name in _USED}
     problem = _problem(numbers, counts, n_features)
     if problem:
         raise _refused(problem)
