@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig, Scope
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
 from freqtrade_mlpipe.registry import selftest
+from freqtrade_mlpipe.registry.arrow_file import refuse_compressed
 from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
 from freqtrade_mlpipe.registry.files import (
     MAX_SIGNATURE_BYTES,
@@ -244,6 +245,9 @@ def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> B
     """
     manifest, digest, files = verify_bundle(directory, expect_digest)
     members = tuple(_load_member(files, k, manifest) for k in range(len(manifest.members)))
+    for name in (selftest.CANDLES_FILE, selftest.EXPECTED_FILE):
+        if name in files:
+            refuse_compressed(name, files[name])
     baseline = _load_baseline(files[BASELINE_FILE]) if BASELINE_FILE in files else None
     test = (
         selftest.from_files(files, manifest.features, len(members))

@@ -31,6 +31,8 @@ EXPERIMENT = "freqtrade_mlpipe.registry"
 _ATTEMPTS = 10
 _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+(?=@)")
 _SQLITE_HEADER = b"SQLite format 3\0"
+_DOWN = ("(psycopg2.OperationalError)", "(psycopg.OperationalError)")
+"""PostgreSQL's word for no connection; lost races have names of their own."""
 _CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
 
 
@@ -335,6 +337,8 @@ def _translate(error: Any) -> Exception:
         return _MissingError(text)
     if code == "RESOURCE_ALREADY_EXISTS":
         return _AlreadyThereError(text)
+    if any(sign in text for sign in _DOWN):
+        return RegistryUnavailableError(f"The registry's database does not answer: {text[:300]}")
     if code == "TEMPORARILY_UNAVAILABLE" or any(sign in text for sign in _CONTENTION):
         return _TransientError(text)
     if "API request to" in text:  # no connection, or an answer that is not MLflow's

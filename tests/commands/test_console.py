@@ -155,13 +155,18 @@ def test_output_into_a_pipe_that_was_closed_ends_quietly(arguments):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "options, unbuffered",
-    [([], {}), (["--json"], {"PYTHONUNBUFFERED": "1"})],
-    ids=["table", "json unbuffered"],
+    "words, unbuffered",
+    [
+        (["list-models"], {}),
+        (["list-models", "--json"], {"PYTHONUNBUFFERED": "1"}),
+        (["doctor"], {}),
+        (["verify"], {"PYTHONUNBUFFERED": "1"}),
+    ],
+    ids=lambda value: " ".join(value),
 )
-def test_listing_into_a_pipe_that_was_closed_ends_quietly(production_once, options, unbuffered):
+def test_listing_into_a_pipe_that_was_closed_ends_quietly(production_once, words, unbuffered):
     pipe = closed_pipe()
-    command = [*CONSOLE, "list-models", "--userdir", str(production_once.user_data), *options]
+    command = [*CONSOLE, *words, "--userdir", str(production_once.user_data)]
     done = subprocess.run(
         command, stdout=pipe, stderr=subprocess.PIPE, env={**ENVIRONMENT, **unbuffered}, check=False
     )

@@ -228,6 +228,22 @@ def bomb_in_place(rng: random.Random, root: Path) -> bool:
     return True
 
 
+def compress_table(rng: random.Random, root: Path) -> bool:
+    """A table of two gigabytes in a file of some hundred kilobytes."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    zeros = pa.array([bytes(rng.choice((10**6, 10**8)))], pa.large_binary())
+    table = pa.table({"pair": pa.chunked_array([zeros] * rng.choice((1, 20)))})
+    options = pa.ipc.IpcWriteOptions(compression=rng.choice(("zstd", "lz4")))
+    with pa.ipc.new_file(sink, table.schema, options=options) as out:
+        out.write_table(table)
+    (root / rng.choice(("selftest.feather", "selftest_expected.feather"))).write_bytes(
+        sink.getvalue().to_pybytes()
+    )
+    return True
+
+
 def write_zip(path: Path, parts: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in parts.items():
@@ -306,8 +322,8 @@ def fill_with_noise(rng: random.Random, root: Path) -> bool:
 MUTATIONS: tuple[Mutation, ...] = (
     flip_bits, flip_bits, truncate, repeat_a_part, overwrite_words, change_numbers, change_numbers,
     change_ubjson_values, change_lines, swap_files, take_from_another_bundle, rename_pickle, hide_pickle_in_skops,
-    bomb, bomb_in_place, change_manifest, traverse, count_hugely, nest_deeply, link_elsewhere, add_or_lose,
-    fill_with_noise,
+    bomb, bomb_in_place, compress_table, change_manifest, traverse, count_hugely, nest_deeply, link_elsewhere,
+    add_or_lose, fill_with_noise,
 )  # fmt: skip
 
 

@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from freqtrade_mlpipe.exceptions import BundleError
+from freqtrade_mlpipe.registry import ModelRegistry
+from tests.registry.conftest import Written
 from tests.registry.mutations import CANARY, MUTATIONS
 
 N_ALL, N_QUICK = 1_000, 3 * len(MUTATIONS)
@@ -93,3 +96,27 @@ def test_hostile_bundle_is_refused_or_harmless(n: int, tmp_path: Path) -> None:
     assert {row["what"].split()[1] for row in rows} == {mutation.__name__ for mutation in MUTATIONS}
     assert not list(tmp_path.rglob(CANARY))
     assert not (tmp_path.parent / "outside").exists()
+
+
+def test_mlmodel_file_of_an_attacker_is_never_looked_at(
+    registry: ModelRegistry, bundle: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's flavors run what such a file names; inside a bundle it is one file too many."""
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "evil_loader.py").write_text(
+        f"import os\nos.mkdir({str(tmp_path / CANARY)!r})\ndef _load_pyfunc(path): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "attack"))
+    text = "flavors:\n  python_function:\n    loader_module: evil_loader\n    env: {}\n"
+    version = registry.register_model(model_name="m", model_path=bundle.path)
+    stored = registry.directory / "artifacts" / version.run_id / "artifacts"
+    (stored / "MLmodel").write_text(text)
+    (stored / "mlpipe" / "MLmodel").write_text(text)
+    assert registry.load_bundle("m", 1).digest == bundle.digest
+    registry.promote_to_production("m", 1, force_reason="test")
+
+    (stored / version.artifact_path / "MLmodel").write_text(text)
+    with pytest.raises(BundleError, match="not listed MLmodel"):
+        registry.signer_of("m", 1)
+    assert not (tmp_path / CANARY).exists()
+    assert "evil_loader" not in sys.modules

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.registry import ModelRegistry, ModelStatus
-from tests.registry.conftest import Written
+from freqtrade_mlpipe.registry import BundleCache, ModelRegistry, ModelStatus, generate_key
+from tests.registry.conftest import Store, Written
 
 NAME = "trend_classifier"
 LATER = timedelta(days=2)
@@ -90,6 +90,43 @@ def test_version_promoted_in_between_is_not_pruned(
     live = many.get_production_model(NAME)
     assert live is not None
     assert live.version == "5"
+
+
+def test_retention_signing_and_repair_work_on_any_store(
+    store: Store, variants: tuple[Written, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = store.open()
+    problems(registry, mend=True)  # what other tests left on a server that they share
+    for bundle in variants:
+        registry.register_model(model_name=NAME, model_path=bundle.path)
+    registry.promote_to_production(NAME, 2, force_reason="test")
+    registry.tag_model(NAME, 1, add=["golden"])
+    public = generate_key(tmp_path / "key.pem")
+    assert registry.sign_model(NAME, 2, tmp_path / "key.pem") == public
+    assert registry.signer_of(NAME, 2) == public
+    fresh = BundleCache(tmp_path / "bot", store.tracking_uri, trusted_keys=[public])
+    if store.tracking_uri is not None:
+        assert fresh.load(fresh.resolve(NAME)).digest == variants[1].digest
+
+    (pruned,) = registry.prune(NAME, 1)
+    assert pruned.version.version == "3"
+    files = [path for path in variants[2].path.rglob("*") if path.is_file()]
+    assert pruned.n_bytes == sum(path.stat().st_size for path in files)
+
+    create = type(registry._connection).create_version
+
+    def killed(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(registry._connection), "create_version", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.register_model(model_name=NAME, model_path=variants[0].path)
+    monkeypatch.setattr(type(registry._connection), "create_version", create)
+    assert any("No version owns" in what for what in problems(registry, mend=True))
+    assert problems(registry) == []
+    assert numbers(registry) == ["4", "2", "1"]
+    for version in numbers(registry):
+        assert registry.load_bundle(NAME, version).digest == variants[int(version) - 1].digest
 
 
 def test_healthy_registry_has_no_problems(many: ModelRegistry) -> None:

@@ -1,0 +1,244 @@
+"""Size and power of the default gates, measured as a test's are.
+
+On markets without a signal (random walks, GARCH, regimes of volatility, trends that nothing foretells) the gates must
+refuse; on markets with a planted one (`freqtrade_mlpipe.synthetic`) they must accept. Each market is run as a user runs
+it, `freqtrade-mlpipe quickstart` with tuning, validation by freqtrade's backtest and the gates, and leaves one line of
+JSON. A run that was stopped goes on where it was; one market takes about a minute of one core, at low priority::
+
+    python benchmarks/gates.py --output gates.jsonl --null 200 --planted 100
+    python benchmarks/gates.py --output gates.jsonl --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from verdicts import PROMOTED, REFUSED, wilson
+
+from freqtrade_mlpipe.synthetic import Market, generate_market
+
+Floats = NDArray[np.float64]
+
+N_CANDLES, N_PAIRS = 14_600, 6
+CANDLE_VOLATILITY = 0.006
+COMMON_SHARE = 0.4
+PLANTED = "planted"
+TIMEOUT_SECONDS = 1_800
+
+
+def random_walk(rng: np.random.Generator) -> Floats:
+    """Independent normal log returns, shape (candles, pairs); a common factor as in all kinds."""
+    return CANDLE_VOLATILITY * _shocks(rng, rng.standard_normal)
+
+
+def garch(rng: np.random.Generator) -> Floats:
+    """GARCH(1,1) with Student's t shocks: the size of a return is foretold, its sign is not."""
+    shocks = _shocks(rng, lambda shape: rng.standard_t(5, shape) * np.sqrt(3 / 5))
+    alpha, beta = 0.08, 0.9
+    variance = np.full(N_PAIRS, CANDLE_VOLATILITY**2)
+    floor = CANDLE_VOLATILITY**2 * (1 - alpha - beta)
+    returns = np.empty_like(shocks)
+    for t, shock in enumerate(shocks):
+        returns[t] = np.clip(np.sqrt(variance) * shock, -0.25, 0.25)
+        variance = floor + alpha * returns[t] ** 2 + beta * variance
+    return returns
+
+
+def regimes(rng: np.random.Generator) -> Floats:
+    """Calm and turbulent stretches of ten days on average, common to all pairs."""
+    switch = rng.random(N_CANDLES) < 1 / 240
+    turbulent = np.cumsum(switch) % 2 == 1
+    scale = np.where(turbulent, 1.8, 0.5)[:, None]
+    return CANDLE_VOLATILITY * scale * _shocks(rng, rng.standard_normal)
+
+
+def trending(rng: np.random.Generator) -> Floats:
+    """A steady drift of each pair, up to a doubling a year or down to a half: nothing says when."""
+    drift = rng.uniform(-1, 1, N_PAIRS) * np.log(2) / 8_760
+    return random_walk(rng) + drift
+
+
+NULL: dict[str, Callable[[np.random.Generator], Floats]] = {
+    "random_walk": random_walk,
+    "garch": garch,
+    "regimes": regimes,
+    "trending": trending,
+}
+
+
+def _shocks(rng: np.random.Generator, draw: Callable[[tuple[int, int]], Floats]) -> Floats:
+    own, common = draw((N_CANDLES, N_PAIRS)), draw((N_CANDLES, 1))
+    return np.sqrt(1 - COMMON_SHARE) * own + np.sqrt(COMMON_SHARE) * common
+
+
+def candles_of(kind: str, seed: int) -> dict[str, pd.DataFrame]:
+    """The candles of a market by pair; prices without a signal are martingales but for the trend."""
+    if kind == PLANTED:
+        return generate_market(Market(n_candles=N_CANDLES, seed=seed))
+    rng = np.random.default_rng([seed, sorted(NULL).index(kind)])
+    returns = NULL[kind](rng)
+    returns -= CANDLE_VOLATILITY**2 / 2
+    dates = pd.date_range("2023-01-01", periods=N_CANDLES, freq="h", tz="UTC")
+    names = Market().pairs
+    return {name: _candles(rng, dates, returns[:, k]) for k, name in enumerate(names)}
+
+
+def _candles(rng: np.random.Generator, dates: pd.DatetimeIndex, returns: Floats) -> pd.DataFrame:
+    close = 10 ** rng.uniform(0, 3) * np.exp(np.cumsum(returns))
+    open_ = np.concatenate((close[:1], close[:-1]))
+    wicks = CANDLE_VOLATILITY * rng.exponential(0.5, (2, len(close)))
+    turnover = np.exp(
+        13 + 0.3 * np.abs(returns) / CANDLE_VOLATILITY + 0.4 * rng.standard_normal(len(close))
+    )
+    frame = pd.DataFrame(
+        {
+            "date": dates,
+            "open": open_,
+            "high": np.maximum(open_, close) * (1 + wicks[0]),
+            "low": np.minimum(open_, close) / (1 + wicks[1]),
+            "close": close,
+            "volume": turnover / close,
+        }
+    )
+    prices = ["open", "high", "low", "close"]
+    frame[prices] = frame[prices].map(lambda price: float(f"{price:.7g}"))
+    return frame
+
+
+def run_market(kind: str, seed: int) -> dict[str, Any]:
+    """What the gates said of one market."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mlpipe-gates-") as folder:
+        root = Path(folder)
+        data = root / "data"
+        data.mkdir()
+        for pair, frame in candles_of(kind, seed).items():
+            frame.to_feather(data / f"{pair.replace('/', '_')}-1h.feather")
+        userdir = str(root / "user_data")
+        done = _mlpipe("quickstart", "--userdir", userdir, "--datadir", str(data))
+        if done.returncode not in (PROMOTED, REFUSED):
+            return {
+                "kind": kind,
+                "seed": seed,
+                "error": done.stderr[-500:],
+                "code": done.returncode,
+            }
+        listed = _mlpipe("list-models", "--userdir", userdir, "--datadir", str(data), "--json")
+        (version,) = json.loads(listed.stdout)
+    checks = version["report"]["checks"]
+    return {
+        "kind": kind,
+        "seed": seed,
+        "promoted": done.returncode == PROMOTED,
+        "refused_by": [check["name"] for check in checks if not check["passed"]],
+        "values": {check["name"]: check["value"] for check in checks},
+        "metrics": {
+            name: version["metrics"].get(name) for name in ("roc_auc", "log_loss", "n_trials")
+        },
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def _mlpipe(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, "-m", "freqtrade_mlpipe.main", *words]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def wanted(n_null: int, n_planted: int) -> Iterator[tuple[str, int]]:
+    """Kind and seed of each market, the kinds in turn, so that a part is a fair sample."""
+    kinds = list(NULL)
+    null = [(kinds[k % len(kinds)], 1 + k // len(kinds)) for k in range(n_null)]
+    planted = [(PLANTED, seed) for seed in range(1, n_planted + 1)]
+    for k in range(max(n_null, n_planted)):
+        yield from null[k : k + 1]
+        yield from planted[k : k + 1]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The finished lines; one that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a line, after ending one that was cut short."""
+    cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    with path.open("a") as file:
+        file.write(("\n" if cut else "") + json.dumps(row) + "\n")
+
+
+def print_report(rows: list[dict[str, Any]]) -> None:
+    """Shares promoted with 95 % Wilson intervals, and which gates decided."""
+    finished = [row for row in rows if "promoted" in row]
+    groups = {"no signal": [row for row in finished if row["kind"] != PLANTED]}
+    groups |= {f"  {kind}": [row for row in finished if row["kind"] == kind] for kind in NULL}
+    groups[PLANTED] = [row for row in finished if row["kind"] == PLANTED]
+    for name, group in groups.items():
+        if not group:
+            continue
+        hits = sum(row["promoted"] for row in group)
+        low, high = wilson(hits, len(group))
+        refusing = Counter(gate for row in group for gate in row["refused_by"])
+        alone = Counter(row["refused_by"][0] for row in group if len(row["refused_by"]) == 1)
+        print(f"{name}: promoted {hits} of {len(group)} (95 % interval {low:.1%} to {high:.1%})")
+        print(
+            f"    refused by {dict(refusing.most_common())}; by it alone {dict(alone.most_common())}"
+        )
+    errors = [row for row in rows if "error" in row]
+    if errors:
+        print(
+            f"{len(errors)} markets ended in an error and count for nothing; the last: {errors[-1]['error']}"
+        )
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("gates.jsonl"))
+    parser.add_argument("--null", type=int, default=200, help="markets without a signal")
+    parser.add_argument("--planted", type=int, default=100, help="markets with one")
+    parser.add_argument("--nice", type=int, default=15, help="priority of the runs")
+    parser.add_argument("--report", action="store_true", help="only report")
+    arguments = parser.parse_args()
+    rows = read_rows(arguments.output)
+    if not arguments.report:
+        if hasattr(os, "nice"):
+            os.nice(arguments.nice)
+        done = {(row["kind"], row["seed"]) for row in rows if "promoted" in row}
+        for kind, seed in wanted(arguments.null, arguments.planted):
+            if (kind, seed) in done:
+                continue
+            row = run_market(kind, seed)
+            append(arguments.output, row)
+            print(json.dumps(row), flush=True)
+    print_report(read_rows(arguments.output))
+
+
+if __name__ == "__main__":
+    main()
