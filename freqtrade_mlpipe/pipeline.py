@@ -14,19 +14,20 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import Direction, LabelConfig, MLPipeConfig, timeframe_length
-from freqtrade_mlpipe.dataset import TrainingData, build_dataset
+from freqtrade_mlpipe.dataset import Dataset, TrainingData, build_dataset
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, Frames
 from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.features.frames import closed_by
 from freqtrade_mlpipe.metrics import (
+    BLOCK_HORIZONS,
     ReturnMoments,
     block_bootstrap_p_value,
     log_losses,
     return_moments,
     strategy_returns,
 )
-from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion
+from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion, Record
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
@@ -36,9 +37,10 @@ from freqtrade_mlpipe.registry.evidence import (
     Finding,
 )
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
+from freqtrade_mlpipe.reports.records import drift_reference, training_record
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
-from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
+from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport, explain
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +52,6 @@ BASELINE_METRICS = {
     "last_value": "baseline_last_value_log_loss",
 }
 """Baseline → the trainer's metric with its log-loss."""
-
-BLOCK_HORIZONS = 5
-"""Mean block length of the bootstrap, in label horizons: overlapping labels make losses dependent for one and more."""
 
 SELF_TEST_CANDLES = 64
 """Candles after the warm-up whose features and probabilities a bundle must reproduce."""
@@ -127,7 +126,8 @@ def train(
         metrics |= significance(model.report, dataset.round_trip_cost, data.candle, config.labels)
         _track(tracker, model, metrics, config.model.direction)
         content = _content(data, config, model, dataset.X, window, now)
-        version = _register(content, metrics, registry, run_id)
+        record = _record(data, config, model, dataset, window, content.drift_baseline, recorded)
+        version = _register(content, metrics, registry, run_id, record)
         tracker.set_tags(
             {"mlpipe.model_name": version.name, "mlpipe.model_version": version.version}
         )
@@ -235,7 +235,11 @@ def _self_test(data: TrainingData, model: TrainedModel, window: pd.Timestamp) ->
 
 
 def _register(
-    content: BundleContent, metrics: Mapping[str, float], registry: ModelRegistry, run_id: str
+    content: BundleContent,
+    metrics: Mapping[str, float],
+    registry: ModelRegistry,
+    run_id: str,
+    record: Record,
 ) -> ModelVersion:
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
         bundle = Path(folder) / "bundle"
@@ -246,7 +250,35 @@ def _register(
             metrics=dict(metrics),
             feature_names=list(content.feature_names),
             run_id=run_id,
+            record=record,
         )
+
+
+def _record(
+    data: TrainingData,
+    config: MLPipeConfig,
+    model: TrainedModel,
+    rows: Dataset,
+    window: pd.Timestamp,
+    baseline: Mapping[str, object] | None,
+    recorded: Mapping[str, Any],
+) -> Record:
+    """What a page about this version needs later."""
+    dates = pd.DatetimeIndex(rows.X.index.get_level_values("date"))
+    return training_record(
+        model,
+        explain(model.members, rows.X, rows.y, dates, seed=config.model.random_state),
+        drift_reference(baseline, rows.X),
+        labels=config.labels,
+        settings=config.model,
+        timeframe=data.timeframe,
+        candle=data.candle,
+        pairs=sorted(data.candles),
+        data_hash=data.data_hash,
+        final_window_start=window,
+        round_trip_cost=rows.round_trip_cost,
+        recorded=recorded,
+    )
 
 
 def gather_evidence(

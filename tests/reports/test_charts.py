@@ -11,9 +11,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from freqtrade_mlpipe.reports.blocks import thinned
-from freqtrade_mlpipe.reports.learning import search_chart
 from freqtrade_mlpipe.reports.money import equity_chart
 from freqtrade_mlpipe.reports.scores import calibration_bins, roc_points
+from freqtrade_mlpipe.reports.search import search_chart
 
 
 @given(
@@ -72,8 +72,15 @@ def test_equity_says_gain_and_drawdown_of_the_whole_curve() -> None:
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 3.0), ("minimize", 1.0)])
 def test_best_so_far_follows_the_direction(direction: str, best: float) -> None:
-    trials = [{"number": i, "value": v} for i, v in enumerate([2.0, 1.0, None, 3.0, 2.5])]
+    trials = [
+        {"number": i, "value": v, "state": "complete"}
+        for i, v in enumerate([2.0, 1.0, None, 3.0, 2.5])
+    ]
+    # Stopped after the first folds: a better score there is no better score.
+    trials += [{"number": 5 + i, "value": v, "state": "pruned"} for i, v in enumerate([0.1, 9.0])]
     chart = search_chart(trials, "score", direction)
     assert chart.figure is not None
-    assert chart.figure["data"][1]["y"][-1] == best
-    assert "1 failed or pruned" in chart.note
+    assert chart.figure["data"][-1]["name"] == "best so far"
+    assert chart.figure["data"][-1]["y"][-1] == best
+    assert [trace["name"] for trace in chart.figure["data"][:2]] == ["finished", "stopped early"]
+    assert "1 trials failed" in chart.note
