@@ -38,9 +38,11 @@ def price_chart(closes: pd.DataFrame | None, trades: pd.DataFrame | None) -> Cha
     if not set(trades.columns) >= _NEEDED:
         return Chart("prices", title, note="When and at what price trades opened was not kept.")
     counts = trades["pair"].value_counts()
-    traded = [str(pair) for pair in counts.index if pair in closes][:MAX_PAIRS]
-    if not traded:
+    profits = trades.groupby("pair")["profit_ratio"].sum()
+    most = [str(pair) for pair in counts.index if pair in closes][:MAX_PAIRS]
+    if not most:
         return Chart("prices", title, note="No price of a traded pair was kept.")
+    traded = sorted(most, key=lambda pair: -float(profits[pair]))
     choices = {
         f"{pair} ({counts[pair]} trades)": _figure(closes[pair].dropna(), trades, pair)
         for pair in traded
@@ -57,9 +59,7 @@ def price_chart(closes: pd.DataFrame | None, trades: pd.DataFrame | None) -> Cha
         notes.append(f"{left_out} pairs with fewer trades are not drawn.")
     if int(counts.iloc[0]) > MAX_TRADES:
         notes.append(f"At most the last {MAX_TRADES} trades of a pair are drawn.")
-    profits = trades.groupby("pair")["profit_ratio"].sum()
-    best = str(profits.idxmax())
-    total = percent(float(profits.max()))
+    best, total = traded[0], percent(float(profits[traded[0]]))
     title = f"Where it bought and sold: {best} did best, its trades summing to {total}"
     return Chart("prices", title, first, " ".join(notes), height=400, choices=choices)
 

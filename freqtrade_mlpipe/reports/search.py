@@ -54,7 +54,7 @@ def search_chart(trials: Sequence[Mapping[str, Any]], metric: str, direction: st
         for name, part, color in (("finished", done, OTHER), ("stopped early", stopped, REFERENCE))
         if len(part)
     ]
-    best = best.tail(MAX_POINTS)
+    best = best.reindex(best.index.union([values.index.max()])).ffill().tail(MAX_POINTS)
     data.append(
         {
             "type": "scatter",
