@@ -14,19 +14,25 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import LabelConfig, MLPipeConfig, timeframe_length
-from freqtrade_mlpipe.dataset import TrainingData, build_dataset
+from freqtrade_mlpipe.dataset import Dataset, TrainingData, build_dataset
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, Frames
 from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.features.frames import closed_by
 from freqtrade_mlpipe.metrics import (
+    BLOCK_HORIZONS,
     ReturnMoments,
     block_bootstrap_p_value,
     log_losses,
     return_moments,
     strategy_returns,
 )
-from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion, RegistryUnavailableError
+from freqtrade_mlpipe.registry import (
+    ModelRegistry,
+    ModelVersion,
+    Record,
+    RegistryUnavailableError,
+)
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
@@ -37,9 +43,10 @@ from freqtrade_mlpipe.registry.evidence import (
 )
 from freqtrade_mlpipe.registry.pending import keep_pending
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
+from freqtrade_mlpipe.reports.records import drift_reference, training_record
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
-from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
+from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport, explain
 from freqtrade_mlpipe.training_record import describe_version, record_data, record_training
 
 logger = logging.getLogger(__name__)
@@ -52,9 +59,6 @@ BASELINE_METRICS = {
     "last_value": "baseline_last_value_log_loss",
 }
 """Baseline → the trainer's metric with its log-loss."""
-
-BLOCK_HORIZONS = 5
-"""Mean block length of the bootstrap, in label horizons: overlapping labels make losses dependent for one and more."""
 
 SELF_TEST_CANDLES = 64
 """Candles after the warm-up whose features and probabilities a bundle must reproduce."""
@@ -133,7 +137,8 @@ def train(
         tracker.flush()
         content = _content(data, config, model, dataset.X, window, now)
         description = describe_version(config, model, metrics, sorted(data.candles), window)
-        version = _register(content, metrics, registry, tracker, description)
+        record = _record(data, config, model, dataset, window, content.drift_baseline, recorded)
+        version = _register(content, metrics, registry, tracker, description, record)
         tracker.set_tags(version_tags(version))
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
@@ -237,6 +242,7 @@ def _register(
     registry: ModelRegistry,
     tracker: ExperimentTracker,
     description: str,
+    record: Record,
 ) -> ModelVersion:
     """Register the bundle; where the registry does not answer, keep it: hours of training may be in it.
 
@@ -256,14 +262,41 @@ def _register(
         }
         try:
             return registry.register_model(
-                model_path=bundle, run_id=tracker.mlflow_run_id, **described
+                model_path=bundle, run_id=tracker.mlflow_run_id, record=record, **described
             )
         except RegistryUnavailableError as error:
-            kept = keep_pending(registry.directory, bundle, described, tracker.run_id or "")
+            kept = keep_pending(registry.directory, bundle, described, tracker.run_id or "", record)
             raise RegistryUnavailableError(
                 f"The model is trained, but not registered. {error} It is kept in {kept}; `freqtrade-mlpipe sync` "
                 "registers it when the registry answers again."
             ) from error
+
+
+def _record(
+    data: TrainingData,
+    config: MLPipeConfig,
+    model: TrainedModel,
+    rows: Dataset,
+    window: pd.Timestamp,
+    baseline: Mapping[str, object] | None,
+    recorded: Mapping[str, Any],
+) -> Record:
+    """What a page about this version needs later."""
+    dates = pd.DatetimeIndex(rows.X.index.get_level_values("date"))
+    return training_record(
+        model,
+        explain(model.members, rows.X, rows.y, dates, seed=config.model.random_state),
+        drift_reference(baseline, rows.X),
+        labels=config.labels,
+        settings=config.model,
+        timeframe=data.timeframe,
+        candle=data.candle,
+        pairs=sorted(data.candles),
+        data_hash=data.data_hash,
+        final_window_start=window,
+        round_trip_cost=rows.round_trip_cost,
+        recorded=recorded,
+    )
 
 
 def gather_evidence(

@@ -42,6 +42,10 @@ class Context:
         """freqtrade's user directory."""
         return Path(self.freqtrade["user_data_dir"])
 
+    def with_model_name(self, name: str) -> Context:
+        """The same with another model's name."""
+        return Context(self.freqtrade, self.mlpipe.model_copy(update={"model_name": name}))
+
     def registry(self) -> ModelRegistry:
         """The model registry of the configuration."""
         from freqtrade_mlpipe.registry import ModelRegistry

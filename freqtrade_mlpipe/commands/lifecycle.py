@@ -26,7 +26,7 @@ from freqtrade_mlpipe.integration.serving import engineer_of
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.backtest import BacktestOutcome
     from freqtrade_mlpipe.pipeline import TrainingOutcome
-    from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion
+    from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion, Record
 
 RECORDED_SETTINGS = (
     "strategy",
@@ -57,7 +57,7 @@ def start_validate(arguments: dict[str, Any]) -> int:
     """Run the gates; exit code 3 when they refuse."""
     context = load_context(arguments, backtest=True)
     version = wanted_version(context, arguments.get("model_version"))
-    report, _ = validate_version(context, version)
+    report = validate_version(context, version)
     if arguments.get("print_json"):
         stdout.write_json(report.to_dict())
     else:
@@ -99,8 +99,13 @@ def start_rollback(arguments: dict[str, Any]) -> int:
     return 0
 
 
-def train_version(context: Context) -> TrainingOutcome:
-    """Candles from freqtrade's data directory → a registered version."""
+def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
+    """Candles from freqtrade's data directory → a registered version.
+
+    Parameters
+    ----------
+    data_note : where the candles are from, for the report page; empty: recorded ones.
+    """
     from freqtrade_mlpipe.dataset import TrainingData
     from freqtrade_mlpipe.integration.data import content_hash
     from freqtrade_mlpipe.pipeline import train
@@ -116,6 +121,8 @@ def train_version(context: Context) -> TrainingOutcome:
     config = context.mlpipe
     settings = {key: context.freqtrade.get(key) for key in RECORDED_SETTINGS}
     settings["exchange"] = {"name": context.freqtrade["exchange"]["name"]}
+    if data_note:
+        settings["data_note"] = data_note
     with progress_bar() as on_progress:
         return train(
             TrainingData(
@@ -136,10 +143,10 @@ def train_version(context: Context) -> TrainingOutcome:
         )
 
 
-def validate_version(context: Context, version: ModelVersion) -> tuple[GateReport, BacktestOutcome]:
+def validate_version(context: Context, version: ModelVersion) -> GateReport:
     """Backtest the version, and the champion, on the final window with freqtrade, then run the gates.
 
-    The report is stored with the version whatever it says.
+    The report and the backtest are stored with the version whatever they say.
     """
     from freqtrade_mlpipe.commands.experiments import record_validation
     from freqtrade_mlpipe.integration.backtest import run_backtest
@@ -192,7 +199,21 @@ def validate_version(context: Context, version: ModelVersion) -> tuple[GateRepor
         version.name, version.version, evidence, gates, custom_gates=custom, now=datetime.now(UTC)
     )
     record_validation(context, version, outcome, report)
-    return report, outcome
+    registry.keep_record(version, "backtest", _record_of(outcome))
+    return report
+
+
+def _record_of(outcome: BacktestOutcome) -> Record:
+    from freqtrade_mlpipe.reports.records import backtest_record
+
+    return backtest_record(
+        outcome.summary,
+        outcome.pairs,
+        outcome.trades,
+        outcome.equity,
+        outcome.market,
+        outcome.closes,
+    )
 
 
 def load_market(

@@ -147,6 +147,19 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "port": Arg("--port", type=_port, default=5000, metavar="N", help="Port (default: %(default)s)."),
     "all_models": Arg("--model-name", metavar="NAME", help="Only this model (default: all)."),
     "print_json": Arg("--json", action="store_true", help="Print JSON instead of a table."),
+    "print_csv": Arg("--csv", action="store_true", help="Print CSV instead of tables."),
+    "wanted": Arg(
+        "wanted", nargs="?", metavar="VERSION|RUN",
+        help="Version number, `latest`, `production`, NAME:VERSION, or the id of a tracked run (default: latest).",
+    ),
+    "contenders": Arg(
+        "contenders", nargs="+", metavar="VERSION|RUN",
+        help="Two or more of: version number, `latest`, `production`, NAME:VERSION, id of a tracked run.",
+    ),
+    "output": Arg(
+        "-o", "--output", metavar="FILE",
+        help="HTML file to write (default: NAME-vVERSION.html in the registry's folder `reports`).",
+    ),
     "quick_userdir": Arg(
         "--userdir", dest="user_data_dir", metavar="DIR",
         help="Folder to work in (default: a new `mlpipe-quickstart` below the current one).",

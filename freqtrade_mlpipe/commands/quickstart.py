@@ -49,11 +49,11 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
         _write_market(context, market)
 
     _step(2, "Train: features, labels, tuning under purged walk-forward splits, registration")
-    outcome = train_version(context)
+    outcome = train_version(context, data_note=_describe(market, arguments))
     print_training(outcome)
 
     _step(3, "Validate: freqtrade's backtest on the untouched final window, then the gates")
-    report, backtest = validate_version(context, outcome.version)
+    report = validate_version(context, outcome.version)
     print_gates(report, outcome.version)
     version = context.registry().get_version(outcome.version.name, outcome.version.version)
     if report.passed:
@@ -71,9 +71,7 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
     else:
         _step(4, "Not promoted: the gates refused it, so production stays as it was")
     _step(5, "Report")
-    page = write_report(
-        context, version, outcome, report, backtest, note=_describe(market, arguments)
-    )
+    page = write_report(context, version)
     record_report(context, version, page)
     _where_things_are(context, page, outcome.final_window_start, promoted=report.passed)
     return 0 if report.passed else GateRefusedError.exit_code

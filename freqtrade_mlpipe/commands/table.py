@@ -161,6 +161,20 @@ COMMANDS = (
         (*COMMON, "port"),
     ),
     Command(
+        "report",
+        "Write the page of a version: gates, folds, scores, features, backtest, search.",
+        "freqtrade_mlpipe.commands.report:start_report",
+        ("wanted", "output", *COMMON, *STRATEGY, *MODEL),
+        epilog="Prints where the page is. It needs no network and no candles; with candles at hand it shows drift too.",
+    ),
+    Command(
+        "compare",
+        "Compare versions or tracked runs: what was set, what was measured, and whether the difference is noise.",
+        "freqtrade_mlpipe.commands.compare:start_compare",
+        ("contenders", *COMMON, *MODEL, "print_json", "print_csv"),
+        epilog="The first is what the others are compared with.",
+    ),
+    Command(
         "freqtrade",
         "Run any freqtrade command with the offline `replay` exchange known to it.",
         "freqtrade_mlpipe.replay.run:main",

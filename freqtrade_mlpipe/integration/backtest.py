@@ -27,6 +27,7 @@ class BacktestOutcome:
     equity : account value after each closed trade divided by the starting balance; index UTC, starts at 1.
     pairs : one mapping a pair with freqtrade's figures.
     market : mean close of the pairs divided by its first value, one value a candle; index UTC.
+    closes : close of each candle, a column a pair; index UTC.
     """
 
     summary: BacktestSummary
@@ -34,6 +35,7 @@ class BacktestOutcome:
     trades: pd.DataFrame
     equity: pd.Series
     market: pd.Series
+    closes: pd.DataFrame
     pairs: list[dict[str, Any]]
 
 
@@ -76,12 +78,16 @@ def run_backtest(
     stats = results["strategy"][strategy.get_strategy_name()]
     trades = _trades(stats)
     window = {pair: frame[frame["date"].between(first, last)] for pair, frame in candles.items()}
+    closes = pd.DataFrame(
+        {pair: frame.set_index("date")["close"] for pair, frame in window.items()}
+    )
     return BacktestOutcome(
         summary=_summary(stats),
         results=dict(results),
         trades=trades,
         equity=_equity(trades, float(stats["starting_balance"]), pd.Timestamp(first)),
-        market=_market(window),
+        market=_market(closes),
+        closes=closes,
         pairs=[dict(row) for row in stats["results_per_pair"] if row["key"] != "TOTAL"],
     )
 
@@ -143,9 +149,6 @@ def _equity(trades: pd.DataFrame, balance: float, start: pd.Timestamp) -> pd.Ser
     return account
 
 
-def _market(candles: Mapping[str, pd.DataFrame]) -> pd.Series:
-    closes = pd.DataFrame(
-        {pair: frame.set_index("date")["close"] for pair, frame in candles.items()}
-    )
+def _market(closes: pd.DataFrame) -> pd.Series:
     relative: pd.Series = (closes.ffill() / closes.bfill().iloc[0]).mean(axis=1)
     return relative

@@ -2,9 +2,17 @@
 
 from freqtrade_mlpipe.metrics.baselines import baseline_log_losses, last_known_outcome
 from freqtrade_mlpipe.metrics.bootstrap import (
+    BLOCK_HORIZONS,
     automatic_block_length,
     block_bootstrap_interval,
+    block_bootstrap_means,
     block_bootstrap_p_value,
+)
+from freqtrade_mlpipe.metrics.intervals import (
+    Difference,
+    Estimate,
+    paired_difference,
+    score_intervals,
 )
 from freqtrade_mlpipe.metrics.overfitting import probability_of_backtest_overfitting
 from freqtrade_mlpipe.metrics.scores import (
@@ -25,11 +33,15 @@ from freqtrade_mlpipe.metrics.thresholds import ThresholdChoice, choose_threshol
 from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns
 
 __all__ = [
+    "BLOCK_HORIZONS",
+    "Difference",
+    "Estimate",
     "ReturnMoments",
     "ThresholdChoice",
     "automatic_block_length",
     "baseline_log_losses",
     "block_bootstrap_interval",
+    "block_bootstrap_means",
     "block_bootstrap_p_value",
     "choose_threshold",
     "classification_scores",
@@ -39,10 +51,12 @@ __all__ = [
     "expected_profit",
     "last_known_outcome",
     "log_losses",
+    "paired_difference",
     "probabilistic_sharpe_ratio",
     "probability_of_backtest_overfitting",
     "return_moments",
     "roc_auc",
+    "score_intervals",
     "sharpe_ratio",
     "strategy_returns",
 ]

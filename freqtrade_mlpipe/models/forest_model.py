@@ -77,6 +77,9 @@ class ForestModel:
         """Mean decrease of impurity, shape (n_features,)."""
         return normalised(self._forest.feature_importances_)
 
+    def contributions(self, X: Matrix) -> None:
+        """scikit-learn has no TreeSHAP."""
+
     def to_bytes(self) -> bytes:
         """The skops file, with object numbers and time stamps that do not depend on the run."""
         if self._raw is None:

@@ -66,6 +66,11 @@ class LightGBMModel:
         """Share of the total gain, shape (n_features,)."""
         return normalised(self._booster.feature_importance(importance_type="gain"))
 
+    def contributions(self, X: Matrix) -> Vector:
+        """What each column adds to each row's log-odds, shape (n, n_features)."""
+        terms = self._booster.predict(X, pred_contrib=True, num_threads=1)
+        return np.asarray(terms, dtype=np.float64)[:, :-1]
+
     def to_bytes(self) -> bytes:
         """The text file."""
         return self._text.encode()

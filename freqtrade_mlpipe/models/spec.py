@@ -34,6 +34,12 @@ class FittedModel(Protocol):
     def importance(self) -> Vector:
         """Gain of each column, shape (n_features,), non-negative and summing to 1 (all 0 without splits)."""
 
+    def contributions(self, X: Matrix) -> Vector | None:
+        """What each column adds to each row's log-odds (exact TreeSHAP), shape (n, n_features).
+
+        None where the library does not compute it.
+        """
+
     def to_bytes(self) -> bytes:
         """The native file; the same model gives the same bytes, and `ModelSpec.load` reads them back."""
 

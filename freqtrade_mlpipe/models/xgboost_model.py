@@ -63,6 +63,13 @@ class XGBoostModel:
             gain[int(name.removeprefix("f"))] = value
         return normalised(gain)
 
+    def contributions(self, X: Matrix) -> Vector:
+        """What each column adds to each row's log-odds, shape (n, n_features)."""
+        import xgboost as xgb
+
+        terms = self._booster.predict(xgb.DMatrix(X, nthread=1), pred_contribs=True)
+        return np.asarray(terms, dtype=np.float64)[:, :-1]
+
     def to_bytes(self) -> bytes:
         """The UBJSON file."""
         return self._raw

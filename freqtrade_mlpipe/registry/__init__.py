@@ -10,6 +10,7 @@ from freqtrade_mlpipe.registry.bundle import (
     write_bundle,
 )
 from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
+from freqtrade_mlpipe.registry.comparison import Contender, Verdict, VersionComparison, compare
 from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
 from freqtrade_mlpipe.registry.custom_gates import CustomGate, load_custom_gates
 from freqtrade_mlpipe.registry.evidence import (
@@ -21,6 +22,7 @@ from freqtrade_mlpipe.registry.evidence import (
 from freqtrade_mlpipe.registry.gates import run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry
 from freqtrade_mlpipe.registry.manifest import Manifest
+from freqtrade_mlpipe.registry.record import Record
 from freqtrade_mlpipe.registry.report import Check, GateReport
 from freqtrade_mlpipe.registry.saving import save_model
 from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, selftest_from_rows
@@ -36,6 +38,7 @@ __all__ = [
     "BundleContent",
     "Check",
     "Comparison",
+    "Contender",
     "CustomGate",
     "Evidence",
     "Finding",
@@ -47,9 +50,13 @@ __all__ = [
     "ModelVersion",
     "Problem",
     "Prunable",
+    "Record",
     "RegistryUnavailableError",
     "ResolvedVersion",
     "SelfTest",
+    "Verdict",
+    "VersionComparison",
+    "compare",
     "copy_bundle",
     "drift_baseline",
     "generate_key",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 BASELINE_FILE = "drift_baseline.json"
+_LEAST_SHARE = 1e-4
 
 
 def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
@@ -33,6 +37,41 @@ def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
     """
     features = {str(name): _bins(X[name].to_numpy(np.float64), n_bins) for name in X.columns}
     return {"n_rows": len(X), "features": features}
+
+
+def stability_index(baseline: Mapping[str, Any], X: pd.DataFrame) -> pd.Series[float]:
+    """Population stability index of each feature of a baseline: how far its values have moved.
+
+    The sum over the baseline's bins of (share now - share then) * ln(share now / share then), shares
+    held above 0.0001. 0: the same distribution. It rises with autocorrelation and falls with the number
+    of rows, so that no limit suits every feature: compare with what it was between stretches of the
+    training data.
+
+    Parameters
+    ----------
+    baseline
+        What `drift_baseline` gave.
+    X
+        Rows with the baseline's features, shape (n, n_features); NaN does not count.
+
+    Returns
+    -------
+    Series
+        By feature, in the baseline's order; NaN where there is no finite value.
+    """
+    found = {}
+    for name, then in baseline["features"].items():
+        values = X[name].to_numpy(np.float64)
+        values = values[np.isfinite(values)]
+        expected = np.asarray(then["frequencies"], dtype=np.float64)
+        if not len(values) or not len(expected):
+            found[str(name)] = float("nan")
+            continue
+        bins = np.searchsorted(np.asarray(then["edges"]), values, side="left")
+        shares = np.bincount(bins, minlength=len(expected)) / len(values)
+        now, before = np.maximum(shares, _LEAST_SHARE), np.maximum(expected, _LEAST_SHARE)
+        found[str(name)] = float(((now - before) * np.log(now / before)).sum())
+    return pd.Series(found, dtype=np.float64)
 
 
 def _bins(values: np.ndarray, n_bins: int) -> dict[str, object]:

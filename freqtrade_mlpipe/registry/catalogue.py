@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -13,11 +14,13 @@ from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Ledger, LedgerState
+from freqtrade_mlpipe.registry.record import Record, RecordKind, read_record, write_record
 from freqtrade_mlpipe.registry.versions import (
     ARTIFACT_FOLDERS,
     ModelVersion,
     is_ours,
     read_version,
+    records_path,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -84,6 +87,15 @@ class Catalogue:
             if is_ours(found) and str(found.version) not in state.deleted
         ]
 
+    def of_run(self, run_id: str) -> list[ModelVersion]:
+        """The versions that a run registered and that are not deleted."""
+        versions = []
+        for found in filter(is_ours, self.connection.versions_of_run(run_id)):
+            state = self.ledger(str(found.name)).read()
+            if str(found.version) not in state.deleted:
+                versions.append(read_version(found, state, self.locate))
+        return versions
+
     def locate(self, chosen: ModelVersion) -> Path:
         """The verified bundle in the cache, fetched if need be."""
         return self.cache.fetch(chosen.digest, self._copier(chosen))
@@ -109,6 +121,23 @@ class Catalogue:
         tags = {} if model is None else model.tags
         spans = (_span(text) for key, text in tags.items() if key.startswith(_USE_TAG))
         return sum(other[0] <= end and start <= other[1] for other in spans)
+
+    def keep_record(
+        self, run_id: str, artifact_path: str, kind: RecordKind, record: Record
+    ) -> None:
+        """Keep what was measured beside the files of a version, instead of an earlier record of this kind."""
+        with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+            write_record(record, Path(temporary))
+            place = f"{records_path(artifact_path)}/{kind}"
+            self.connection.upload(Path(temporary), place, run_id, "")
+
+    def read_record(self, chosen: ModelVersion, kind: RecordKind) -> Record | None:
+        """A record of a version; None if there is none."""
+        place = f"{records_path(chosen.artifact_path)}/{kind}"
+        if not self.connection.has_artifacts(chosen.run_id, place):
+            return None
+        with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+            return read_record(self.connection.download(chosen.run_id, place, Path(temporary)))
 
     def finish_deletion(self, name: str, version: str) -> None:
         """Remove the files and the version of what the ledger says is deleted."""

@@ -144,6 +144,13 @@ class Connection:
             if newest is not None or not token:
                 return versions
 
+    def versions_of_run(self, run_id: str) -> list[Any]:
+        """The versions whose files a run holds, with their tags."""
+        search = partial(
+            self.client.search_model_versions, f"run_id = '{run_id}'", max_results=1000
+        )
+        return list(self._call(search))
+
     def set_tag(self, name: str, version: str, key: str, value: str) -> None:
         """Set one tag of a version."""
         self._call(lambda: self.client.set_model_version_tag(name, version, key, value))
@@ -198,6 +205,11 @@ class Connection:
         found: list[Any] = self._call(lambda: repository.list_artifacts(artifact_path), missing=[])
         inside = sum(self.artifact_bytes(run_id, entry.path) for entry in found if entry.is_dir)
         return inside + sum(int(entry.file_size or 0) for entry in found if not entry.is_dir)
+
+    def has_artifacts(self, run_id: str, artifact_path: str) -> bool:
+        """Whether a run holds anything at `artifact_path`."""
+        repository = self._artifacts(run_id)
+        return bool(self._call(lambda: repository.list_artifacts(artifact_path), missing=None))
 
     def download(self, run_id: str, artifact_path: str, folder: Path) -> Path:
         """Copy the artifacts at `artifact_path` of a run into `folder`; the path of the copy."""

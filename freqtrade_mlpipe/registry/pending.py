@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from freqtrade_mlpipe.registry.bundle import verify_bundle
+from freqtrade_mlpipe.registry.record import Record, read_record, write_record
 from freqtrade_mlpipe.registry.store import ModelRegistry
 from freqtrade_mlpipe.registry.versions import ModelVersion, encode_float
 
 FOLDER = "unregistered"
 _DESCRIPTION = "registration.json"
+_RECORD = "record"
 
 
-def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any], run: str) -> Path:
-    """Copy a bundle below `directory`, whole or not at all; where it is.
+def keep_pending(
+    directory: Path, bundle: Path, described: Mapping[str, Any], run: str, record: Record
+) -> Path:
+    """Copy a bundle and the record of its training below `directory`, whole or not at all; where it is.
 
     Parameters
     ----------
@@ -25,12 +29,16 @@ def keep_pending(directory: Path, bundle: Path, described: Mapping[str, Any], ru
         The other arguments of `ModelRegistry.register_model`, as JSON types.
     run
         Id or key of the training's run.
+    record
+        What training measured.
     """
     _, digest, _ = verify_bundle(bundle)
     target = directory / FOLDER / digest[:16]
     unfinished = target.with_name(f".{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(bundle, unfinished / "bundle")
+    (unfinished / _RECORD).mkdir()
+    write_record(record, unfinished / _RECORD)
     metrics = {name: encode_float(value) for name, value in described["metrics"].items()}
     text = json.dumps({"run": run, "arguments": {**described, "metrics": metrics}})
     (unfinished / _DESCRIPTION).write_text(text, encoding="utf-8")
@@ -63,7 +71,10 @@ def register_pending(registry: ModelRegistry, runs: Mapping[str, str]) -> list[M
         if version is None:
             described["metrics"] = {n: float(value) for n, value in described["metrics"].items()}
             version = registry.register_model(
-                model_path=folder / "bundle", run_id=run_id, **described
+                model_path=folder / "bundle",
+                run_id=run_id,
+                record=read_record(folder / _RECORD),
+                **described,
             )
         versions.append(version)
         shutil.rmtree(folder)

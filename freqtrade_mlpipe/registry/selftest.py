@@ -11,6 +11,7 @@ import pandas as pd
 
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
+from freqtrade_mlpipe.registry.tables import decode_table, encode_table
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member
@@ -138,11 +139,11 @@ def to_files(test: SelfTest) -> dict[str, bytes]:
     expected = test.features.astype(np.float32)
     for k in range(test.probabilities.shape[1]):
         expected[f"{_PROBABILITY}{k}"] = test.probabilities[:, k]
-    files = {EXPECTED_FILE: _encode(expected)}
+    files = {EXPECTED_FILE: encode_table(expected)}
     if test.candles is not None:
-        files[CANDLES_FILE] = _encode(test.candles)
+        files[CANDLES_FILE] = encode_table(test.candles)
     if test.frames is not None:
-        files[FRAMES_FILE] = _encode(test.frames)
+        files[FRAMES_FILE] = encode_table(test.frames)
     return files
 
 
@@ -154,7 +155,7 @@ def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_members: int
     BundleError
         The tables are not those of a bundle with this schema and number of members.
     """
-    expected = _decode(EXPECTED_FILE, files[EXPECTED_FILE])
+    expected = _decoded(EXPECTED_FILE, files[EXPECTED_FILE])
     probability_columns = [f"{_PROBABILITY}{k}" for k in range(n_members)]
     if list(expected.columns) != [*schema, *probability_columns]:
         raise BundleError(
@@ -163,12 +164,12 @@ def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_members: int
         )
     candles = None
     if CANDLES_FILE in files:
-        candles = _decode(CANDLES_FILE, files[CANDLES_FILE])
+        candles = _decoded(CANDLES_FILE, files[CANDLES_FILE])
         if list(candles.columns) != [_PAIR, *CANDLE_COLUMNS] or len(candles) != len(expected):
             raise BundleError(f"{CANDLES_FILE} is not a candle table. Write the bundle again.")
     frames = None
     if FRAMES_FILE in files:
-        frames = _decode(FRAMES_FILE, files[FRAMES_FILE])
+        frames = _decoded(FRAMES_FILE, files[FRAMES_FILE])
         if list(frames.columns) != [_PAIR, _TIMEFRAME, *CANDLE_COLUMNS]:
             raise BundleError(f"{FRAMES_FILE} is not a candle table. Write the bundle again.")
     features = expected.loc[:, list(schema)].astype(np.float32)
@@ -226,60 +227,7 @@ def _gap(expected: np.ndarray, found: np.ndarray) -> float:
     return float(gaps.max(initial=0.0))
 
 
-def _encode(frame: pd.DataFrame) -> bytes:
-    import pyarrow as pa
-
-    columns = {str(name): _arrow(frame[name]) for name in frame.columns}
-    table = pa.table(columns)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(
-        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=None)
-    ) as out:
-        out.write_table(table, max_chunksize=MAX_ROWS)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _arrow(column: pd.Series) -> object:
-    import pyarrow as pa
-
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        nanoseconds = pd.DatetimeIndex(column).as_unit("ns").asi8
-        return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return pa.array(column.to_numpy())
-    return pa.array([str(value) for value in column], pa.string())
-
-
-def _decode(name: str, data: bytes) -> pd.DataFrame:
-    import pyarrow as pa
-
+def _decoded(name: str, data: bytes) -> pd.DataFrame:
     if len(data) > MAX_BYTES:
         raise BundleError(f"{name} is larger than the {MAX_BYTES} bytes allowed.")
-    try:
-        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-        table.validate(full=True)
-        if table.num_rows > MAX_ROWS:
-            raise BundleError(f"{name} holds more than the {MAX_ROWS} rows allowed.")
-        columns = {
-            field.name: _column(name, field.type, column)
-            for field, column in zip(table.schema, table.columns, strict=True)
-        }
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{name} cannot be read: {error}. Write the bundle again.") from error
-    return pd.DataFrame(columns)
-
-
-def _column(name: str, kind: object, column: object) -> object:
-    import pyarrow as pa
-
-    assert isinstance(column, pa.ChunkedArray)
-    if column.null_count:
-        raise BundleError(f"{name} holds nulls. Write the bundle again.")
-    if kind == pa.timestamp("ns", tz="UTC"):
-        nanoseconds = column.cast(pa.int64()).to_numpy()
-        return pd.DatetimeIndex(nanoseconds.astype("datetime64[ns]")).tz_localize("UTC")
-    if kind == pa.string():
-        return column.to_pylist()
-    if kind in (pa.float32(), pa.float64()):
-        return column.to_numpy()
-    raise BundleError(f"{name} holds a column of type {kind}. Write the bundle again.")
+    return decode_table(name, data, max_rows=MAX_ROWS)

@@ -15,11 +15,14 @@ from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle, verify_bundle
 from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue, check_model_name
+from freqtrade_mlpipe.registry.comparison import Contender, VersionComparison, compare
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.evidence import Evidence, evidence_from_metrics
+from freqtrade_mlpipe.registry.facts import contender_of
 from freqtrade_mlpipe.registry.files import SIGNATURE_FILE
 from freqtrade_mlpipe.registry.gates import GATES, METRIC_GATES, Gate, run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
+from freqtrade_mlpipe.registry.record import Record, RecordKind
 from freqtrade_mlpipe.registry.report import GateReport
 from freqtrade_mlpipe.registry.signing import sign, signer_of
 from freqtrade_mlpipe.registry.transitions import Decision, Transitions, VersionInUseError
@@ -28,6 +31,7 @@ from freqtrade_mlpipe.registry.versions import (
     LABELS_TAG,
     NOTE_PREFIX,
     REPORT_TAG,
+    RUN_ID,
     STATUS_TAG,
     ModelVersion,
     artifact_path_for,
@@ -79,6 +83,7 @@ class ModelRegistry:
         notes: str = "",
         run_id: str | None = None,
         description: str = "",
+        record: Record | None = None,
     ) -> ModelVersion:
         """Copy a bundle into the registry as a new STAGED version.
 
@@ -101,6 +106,8 @@ class ModelRegistry:
             The MLflow run (in the same store) to keep the files in; None makes one.
         description
             Markdown that the MLflow UI shows with the version.
+        record
+            What training measured, for `read_record(version, "training")`.
 
         Raises
         ------
@@ -129,6 +136,8 @@ class ModelRegistry:
         )
         self._connection.ensure_model(model_name, MODEL_KIND)
         run = self._connection.upload(folder, artifact_path, run_id, f"{model_name} bundle")
+        if record is not None:
+            self._catalogue.keep_record(run, artifact_path, "training", record)
         found = self._connection.create_version(
             model_name, described, source=f"mlpipe:/{run}/{artifact_path}", run_id=run,
             description=description,
@@ -335,6 +344,44 @@ class ModelRegistry:
         """
         self._catalogue.require_model(name)
         return self._catalogue.all(name, self._catalogue.ledger(name).read())
+
+    def get_versions_of_run(self, run_id: str) -> list[ModelVersion]:
+        """The versions that a tracked run registered; usually one, empty if none."""
+        if not RUN_ID.fullmatch(run_id):
+            return []
+        return self._catalogue.of_run(run_id)
+
+    def keep_record(self, version: ModelVersion, kind: RecordKind, record: Record) -> None:
+        """Keep what was measured on a version beside its bundle; replaces one of the same kind."""
+        self._catalogue.keep_record(version.run_id, version.artifact_path, kind, record)
+
+    def read_record(self, version: ModelVersion, kind: RecordKind) -> Record | None:
+        """What was measured on a version; None where nothing of this kind was kept.
+
+        Raises
+        ------
+        RegistryError
+            It is damaged, or cannot be fetched.
+        """
+        return self._catalogue.read_record(version, kind)
+
+    def as_contender(self, version: ModelVersion) -> Contender:
+        """What `compare` needs of a version: settings, metrics and out-of-sample predictions."""
+        return contender_of(
+            version, self.read_record(version, "training"), self.read_record(version, "backtest")
+        )
+
+    def compare_versions(self, versions: Sequence[ModelVersion]) -> VersionComparison:
+        """Versions side by side, and whether each differs from the first by more than noise.
+
+        Raises
+        ------
+        RegistryError
+            A record is damaged.
+        ValueError
+            Fewer than two versions.
+        """
+        return compare([self.as_contender(version) for version in versions])
 
     def get_model_history(self, name: str) -> tuple[LedgerEntry, ...]:
         """Every promotion, rollback, archiving and deletion that counted, oldest first.

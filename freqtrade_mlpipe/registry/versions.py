@@ -25,7 +25,7 @@ _MAX_UNPACKED_BYTES = 8 * 1024**2
 _PACKED = "zlib:"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_RUN_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+RUN_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 _ARTIFACT_PATH = re.compile(r"mlpipe/[0-9a-f]{16}-[0-9a-f]{8}")
 
 ARTIFACT_FOLDERS = ("mlpipe", "mlpipe_records")
@@ -150,7 +150,7 @@ def read_version(
             tags=tuple(map(str, labels.get("tags", values["tags"]))),
             digest=_matching(_DIGEST, values["digest"]),
             created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            run_id=_matching(_RUN_ID, str(found.run_id)),
+            run_id=_matching(RUN_ID, str(found.run_id)),
             notes=str(labels.get("notes", state.notes.get(number) or values["notes"])),
             report=report,
             edited_notes=None if labels.get("notes") is None else str(labels["notes"]),
@@ -174,6 +174,11 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
 def artifact_path_for(digest: str) -> str:
     """A new place among a run's artifacts for the bundle with this digest."""
     return f"mlpipe/{digest[:16]}-{uuid.uuid4().hex[:8]}"
+
+
+def records_path(artifact_path: str) -> str:
+    """Where among the same run's artifacts the records of a version are kept."""
+    return f"mlpipe_records/{artifact_path.rpartition('/')[2]}"
 
 
 def is_ours(found: Any) -> bool:

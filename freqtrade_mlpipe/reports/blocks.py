@@ -18,6 +18,7 @@ Figure = dict[str, Any]
 # Replaced in the browser by the colour of the scheme in use: see the style sheet of the template.
 MODEL, OTHER, REFERENCE = "@@model", "@@other", "@@reference"
 GOOD, BAD, SOFT, BACKGROUND = "@@good", "@@bad", "@@soft", "@@background"
+LOW, HIGH = "@@low", "@@high"
 
 MAX_POINTS = 2000
 MISSING = "—"
@@ -25,7 +26,10 @@ MISSING = "—"
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, or the sentence that stands in its place (`figure` None, `note` says why)."""
+    """A chart, or the sentence that stands in its place (`figure` None, `note` says why).
+
+    With `choices` the reader picks one of several figures by name; `figure` is the first of them.
+    """
 
     key: str
     title: str
@@ -33,6 +37,7 @@ class Chart:
     note: str = ""
     height: int = 320
     wide: bool = True
+    choices: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Table:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     note: str = ""
+    wide: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,11 @@ def percent(value: Any) -> str:
     if isinstance(value, int | float | np.number) and math.isfinite(value):
         return f"{100 * float(value):.2f} %"
     return number(None if isinstance(value, float | np.floating) else value)
+
+
+def moved(change: float) -> str:
+    """ "gained 3.00 %" or "lost 3.00 %"."""
+    return f"{'gained' if change >= 0 else 'lost'} {percent(abs(change))}"
 
 
 def day(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from freqtrade_mlpipe.reports.blocks import (
     Table,
     axis,
     moments,
+    moved,
     number,
     percent,
     short,
@@ -35,38 +36,51 @@ _LABELS = {
     "max_drawdown_account": "Maximum drawdown",
     "profit_factor": "Profit factor",
     "trades": "Trades",
+    "n_trades": "Trades",
+    "key": "Pair",
+    "wins": "Won",
+    "losses": "Lost",
+    "draws": "Drawn",
     "total_trades": "Trades",
     "winrate": "Winning trades",
     "cagr": "Yearly growth",
     "profit_mean": "Mean profit of a trade",
+    "duration_avg": "Mean duration",
 }
 _RATIOS = ("profit_total", "market_change", "max_drawdown", "winrate", "cagr", "profit_mean")
 _NOT_RATIOS = ("profit_total_abs",)
+_PAIR_COLUMNS = (
+    "key", "trades", "profit_total", "profit_mean", "winrate", "profit_factor", "max_drawdown_account",
+    "sharpe", "duration_avg",
+)  # fmt: skip
 
 
 def figures_table(backtest: Mapping[str, Any]) -> Table:
     """The key figures, a row each."""
     title = "Key figures, net of fees"
-    rows = [
-        [_label(key), _written(key, value)]
+    known = {
+        key: value
         for key, value in backtest.items()
         if not isinstance(value, Mapping | list | tuple | pd.DataFrame)
-    ]
-    if not rows:
-        return Table(title, note="No backtest was recorded.")
-    return Table(title, ["", "Value"], rows)
+    }
+    if not known:
+        return Table(title, note="No backtest was recorded.", wide=False)
+    ordered = sorted(known, key=lambda key: (*_LABELS, key).index(key))
+    rows = [[_label(key), _written(key, known[key])] for key in ordered]
+    note = (
+        "freqtrade's own figures. Its drawdown is the one at the largest loss in currency; the chart above "
+        "shows relative ones."
+    )
+    return Table(title, ["", "Value"], rows, note, wide=False)
 
 
-def pairs_table(pairs: Any) -> Table:
+def pairs_table(pairs: Sequence[Mapping[str, Any]] | None) -> Table:
     """A row a pair."""
     title = "Pair by pair"
-    if isinstance(pairs, Mapping):
-        pairs = [{"pair": name, **values} for name, values in pairs.items()]
-    if isinstance(pairs, pd.DataFrame):
-        pairs = pairs.reset_index().to_dict("records")
     if not pairs:
         return Table(title, note="No results by pair were recorded.")
-    columns = list(dict.fromkeys(key for row in pairs for key in row))
+    found = dict.fromkeys(key for row in pairs for key in row)
+    columns = [key for key in _PAIR_COLUMNS if key in found] or list(found)
     rows = [[_written(key, row.get(key)) for key in columns] for row in pairs]
     return Table(title, [_label(key) for key in columns], rows)
 
@@ -99,9 +113,9 @@ def equity_chart(equity: pd.Series[float] | None, market: pd.Series[float] | Non
         "hovermode": "x unified",
     }
     gain, worst = float(account.iloc[-1] - 1), float((account / account.cummax() - 1).min())
-    title = f"The account {_moved(gain)} and was at most {percent(-worst)} below a peak"
+    title = f"The account {moved(gain)} and was at most {percent(-worst)} below a peak"
     if hold is not None:
-        title += f"; buying and holding {_moved(float(hold.iloc[-1] - 1))}"
+        title += f"; buying and holding {moved(float(hold.iloc[-1] - 1))}"
     note = "" if hold is not None else "Buy-and-hold was not recorded and is not drawn."
     return Chart("equity", title, {"data": data, "layout": layout}, note, height=460)
 
@@ -110,13 +124,13 @@ def trades_chart(trades: pd.DataFrame | None) -> Chart:
     """Profit of each trade over time."""
     title = "Trades"
     if trades is None or not {"close_date", "profit_ratio"} <= set(trades.columns):
-        return Chart("trades", title, note="No list of trades was recorded.")
+        return Chart("trades", title, note="No list of trades was recorded.", wide=False)
     closed = trades.dropna(subset=["close_date", "profit_ratio"]).sort_values("close_date")
     if closed.empty:
-        return Chart("trades", title, note="Not a single trade was closed.")
+        return Chart("trades", title, note="Not a single trade was closed.", wide=False)
     profit = closed["profit_ratio"].astype(float)
     won = int((profit > 0).sum())
-    title = f"{won} of {len(profit)} trades won; the average trade {_moved(profit.mean())}"
+    title = f"{won} of {len(profit)} trades won; the average trade {moved(profit.mean())}"
     shown = closed.tail(MAX_POINTS)
     data = []
     for name, rows, color, symbol in (
@@ -139,10 +153,10 @@ def trades_chart(trades: pd.DataFrame | None) -> Chart:
         )
     layout = {
         "xaxis": axis("Closed (UTC)", type="date"),
-        "yaxis": axis("Profit of the trade, net of fees (%)"),
+        "yaxis": axis("Profit of the trade, net (%)"),
     }
     note = f"Only the last {MAX_POINTS:,} are drawn." if len(closed) > MAX_POINTS else ""
-    return Chart("trades", title, {"data": data, "layout": layout}, note)
+    return Chart("trades", title, {"data": data, "layout": layout}, note, height=380, wide=False)
 
 
 def _growth(curve: pd.Series[float] | None) -> pd.Series[float] | None:
@@ -167,10 +181,6 @@ def _curve(values: pd.Series[float], name: str, line: Any, yaxis: str) -> dict[s
         "yaxis": yaxis,
         "hovertemplate": "%{y:.2f} %",
     }
-
-
-def _moved(change: float) -> str:
-    return f"{'gained' if change >= 0 else 'lost'} {percent(abs(change))}"
 
 
 def _label(key: str) -> str:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from freqtrade_mlpipe.reports.blocks import Chart, Section, number
+from freqtrade_mlpipe.reports.blocks import Chart, Section, number, percent
 from freqtrade_mlpipe.reports.data import ReportData
-from freqtrade_mlpipe.reports.learning import (
-    fold_chart,
-    fold_table,
-    importance_chart,
-    search_chart,
-    timeline,
+from freqtrade_mlpipe.reports.features import (
+    drift_chart,
+    gain_chart,
+    permutation_chart,
+    shap_chart,
 )
+from freqtrade_mlpipe.reports.folds import fold_table, ranking_chart, skill_chart, timeline
 from freqtrade_mlpipe.reports.money import equity_chart, figures_table, pairs_table, trades_chart
+from freqtrade_mlpipe.reports.prices import price_chart
 from freqtrade_mlpipe.reports.scores import score_charts
+from freqtrade_mlpipe.reports.search import parameter_chart, search_chart
 from freqtrade_mlpipe.tracking.flatten import plain
-
-_BADGES = {True: "Promoted", False: "Refused", None: "Not decided"}
 
 
 def render_report(report: ReportData, path: Path) -> Path:
@@ -48,23 +48,19 @@ def render_report(report: ReportData, path: Path) -> Path:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["tidy"] = _tidy
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     template = files("freqtrade_mlpipe.reports").joinpath("report.html.j2").read_text("utf-8")
     sections = build_sections(report)
-    figures = {
-        block.key: block.figure
-        for section in sections
-        for block in section.blocks
-        if isinstance(block, Chart) and block.figure is not None
-    }
     page = environment.from_string(template).render(
         report=report,
-        badge=_BADGES[report.promoted],
+        headlines=headlines(report),
         summary=[(label, number(value)) for label, value in report.summary.items()],
         gates=[_gate(check) for check in report.gates],
         gates_sentence=_gates_sentence(report),
         sections=sections,
         config=json.dumps(plain(report.config), indent=2, ensure_ascii=False),
-        figures=figures,
+        figures=_figures(sections),
         plotly=get_plotlyjs(),
     )
     target = path.absolute()
@@ -77,29 +73,93 @@ def render_report(report: ReportData, path: Path) -> Path:
 
 def build_sections(report: ReportData) -> list[Section]:
     """Everything between the gates and the configuration, in the order of the page."""
-    roc, calibration, distribution, returns = score_charts(report.oos, report.round_trip_cost)
+    folds, oos, horizon = report.folds, report.oos, report.horizon_candles
+    no_training, no_backtest = (report.problems.get(kind, "") for kind in ("training", "backtest"))
     return [
-        Section("walk-forward", "Walk-forward", [timeline(report.folds, _last_date(report))]),
-        Section("folds", "Fold by fold", [fold_chart(report.folds), fold_table(report.folds)]),
+        Section("walk-forward", "Walk-forward", [timeline(folds, _last_date(report))], no_training),
+        Section(
+            "folds",
+            "Fold by fold",
+            [
+                ranking_chart(folds, oos, horizon),
+                skill_chart(folds, oos, horizon),
+                fold_table(folds, oos, horizon),
+            ],
+        ),
         Section(
             "scores",
             "Out-of-sample scores",
-            [roc, calibration, distribution, returns],
-            _scores_sentence(report.oos),
+            score_charts(oos, report.round_trip_cost, horizon),
+            report.problems.get("oos", "") or _scores_sentence(oos),
         ),
-        Section("features", "Features", [importance_chart(report.feature_importance)]),
         Section(
-            "backtest",
-            "Backtest",
+            "features",
+            "Features",
             [
-                equity_chart(report.equity, report.market),
-                figures_table(report.backtest),
-                pairs_table(report.backtest.get("pairs")),
-                trades_chart(report.trades),
+                gain_chart(report.feature_importance),
+                permutation_chart(report.permutation, report.n_explained_rows),
+                shap_chart(report.shap, report.contributions, report.feature_values),
+                drift_chart(report.drift, report.problems.get("drift", "")),
             ],
         ),
-        Section("search", "Search", [search_chart(report.trials, report.metric, report.direction)]),
+        Section(
+            "backtest",
+            "Backtest on the final window",
+            [
+                equity_chart(report.equity, report.market),
+                price_chart(report.closes, report.trades),
+                trades_chart(report.trades),
+                figures_table(report.backtest),
+                pairs_table(report.backtest.get("pairs")),
+            ],
+            no_backtest,
+        ),
+        Section(
+            "search",
+            "Search for parameters",
+            [
+                search_chart(report.trials, report.metric, report.direction),
+                parameter_chart(report.parameter_importance, len(report.trials)),
+            ],
+        ),
     ]
+
+
+def headlines(report: ReportData) -> list[tuple[str, str, str]]:
+    """The figures people look for first: label, figure, what to hold it against."""
+    metrics, backtest = report.metrics, report.backtest
+    found = [
+        ("ROC AUC", number(metrics.get("roc_auc")), "0.5: a coin"),
+        (
+            "Log-loss",
+            number(metrics.get("log_loss")),
+            f"class frequency: {number(report.baseline_log_loss)}",
+        ),
+        (
+            "Profit",
+            percent(backtest.get("profit_total")),
+            f"buy and hold: {percent(backtest.get('market_change'))}",
+        ),
+        ("Sharpe ratio", number(backtest.get("sharpe")), "annual, net of fees"),
+        ("Drawdown", percent(backtest.get("max_drawdown")), "at most, of the account"),
+        ("Trades", number(backtest.get("n_trades")), "closed, all pairs"),
+    ]
+    return found if metrics or backtest else []
+
+
+def _tidy(text: str) -> str:
+    """No line break between a figure and its per cent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _figures(sections: Sequence[Section]) -> dict[str, Any]:
+    """What the page draws, by the key of the chart: a figure, or the figures to choose from."""
+    return {
+        block.key: {"choices": list(block.choices.values())} if block.choices else block.figure
+        for section in sections
+        for block in section.blocks
+        if isinstance(block, Chart) and block.figure is not None
+    }
 
 
 def _gate(check: Mapping[str, Any]) -> dict[str, Any]:

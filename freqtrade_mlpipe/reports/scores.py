@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.metrics import BLOCK_HORIZONS, Estimate, score_intervals
 from freqtrade_mlpipe.reports.blocks import (
     BAD,
     GOOD,
@@ -23,19 +24,35 @@ _EMPTY = "No out-of-sample predictions with a known outcome were recorded."
 _ROC_POINTS = 400
 
 
-def score_charts(oos: pd.DataFrame | None, round_trip_cost: float) -> list[Chart]:
-    """ROC, calibration, distribution by outcome, return by score."""
+def score_charts(oos: pd.DataFrame | None, round_trip_cost: float, horizon: int = 1) -> list[Chart]:
+    """ROC, precision and recall, calibration, distribution by outcome, return by score.
+
+    Parameters
+    ----------
+    horizon
+        Candles that labels look ahead: rows closer than that are not independent.
+    """
     if oos is None or not {"y", "proba"} <= set(oos.columns):
         known = pd.DataFrame({"y": [], "proba": []}, dtype=float)
     else:
         known = oos.dropna(subset=["y", "proba"])
     y, proba = known["y"].to_numpy(dtype=float), known["proba"].to_numpy(dtype=float)
     return [
-        roc_chart(y, proba),
+        roc_chart(y, proba, _within_folds(known, horizon)),
+        precision_chart(y, proba),
         calibration_chart(y, proba),
         distribution_chart(y, proba),
         return_chart(oos, round_trip_cost),
     ]
+
+
+def _within_folds(known: pd.DataFrame, horizon: int) -> Estimate | None:
+    if "fold" not in known or known.empty:
+        return None
+    dates = pd.DatetimeIndex(known.index.get_level_values("date"))
+    block = BLOCK_HORIZONS * horizon
+    found = score_intervals(known["y"], known["proba"], dates, block, group=known["fold"])
+    return found.get("roc_auc")
 
 
 def roc_points(y: Floats, proba: Floats) -> tuple[Floats, Floats, float]:
@@ -51,8 +68,15 @@ def roc_points(y: Floats, proba: Floats) -> tuple[Floats, Floats, float]:
     return false, true, float(np.trapezoid(true, false))
 
 
-def roc_chart(y: Floats, proba: Floats) -> Chart:
-    """How well scores rank outcomes, against a coin."""
+def roc_chart(y: Floats, proba: Floats, within: Estimate | None = None) -> Chart:
+    """How well scores rank outcomes, against a coin.
+
+    Parameters
+    ----------
+    within
+        The mean area within folds, which the title then names: the drawn curve pools all folds, and so
+        mixes ranks within a fold with differences between folds.
+    """
     title = "Do higher scores go with better outcomes?"
     if len(y) == 0:
         return Chart("roc", title, note=_EMPTY, wide=False)
@@ -77,7 +101,65 @@ def roc_chart(y: Floats, proba: Floats) -> Chart:
         "yaxis": axis("Hits (share of positives)", range=[0, 1]),
     }
     title = f"Scores rank outcomes {_quality(area)}: ROC AUC {area:.3f}"
-    return Chart("roc", title, {"data": data, "layout": layout}, height=360, wide=False)
+    note = ""
+    if within is not None:
+        title = f"Scores rank outcomes {_quality(within.value)}: ROC AUC {within.value:.3f}"
+        note = f"Mean within folds; the curve pools all folds (area {area:.3f})."
+        if within.low <= 0.5 <= within.high:
+            title = (
+                f"Chance could rank outcomes as well as these scores: ROC AUC {within.value:.3f}"
+            )
+        if np.isfinite(within.low):
+            note += f" 95 % interval {within.low:.3f} to {within.high:.3f}, from resampled blocks."
+    return Chart("roc", title, {"data": data, "layout": layout}, note, height=360, wide=False)
+
+
+def precision_chart(y: Floats, proba: Floats) -> Chart:
+    """How often the highest scores come true, against the share of all rows that do."""
+    title = "How often do the highest scores come true?"
+    if len(y) == 0:
+        return Chart("precision", title, note=_EMPTY, wide=False)
+    hit = y > 0.5
+    if not hit.any():
+        note = "Not one outcome came true: there is nothing to find."
+        return Chart("precision", title, note=note, wide=False)
+    order = np.argsort(-proba, kind="stable")
+    last = np.append(np.diff(proba[order]) != 0, True)  # equal scores are one point
+    found = np.cumsum(hit[order])[last]
+    told = np.flatnonzero(last) + 1
+    recall, precision = found / hit.sum(), found / told
+    area = float((np.diff(recall, prepend=0) * precision).sum())
+    # The first points are means of a handful of rows: noise that would set the scale.
+    steady = np.flatnonzero(told >= min(100, len(y) // 10))
+    keep = steady[np.unique(np.linspace(0, len(steady) - 1, _ROC_POINTS).round().astype(int))]
+    base = float(hit.mean())
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"model (average precision {area:.3f})",
+            "x": short(recall[keep], 4),
+            "y": short(precision[keep], 4),
+            "line": {"color": MODEL, "width": 2},
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"all rows ({base:.3f})",
+            "x": [0, 1],
+            "y": [base, base],
+            "line": {"color": REFERENCE, "dash": "dash", "width": 1.5},
+            "hoverinfo": "skip",
+        },
+    ]
+    layout = {
+        "xaxis": axis("Recall (share of positives found)", range=[0, 1]),
+        "yaxis": axis("Precision (share that came true)"),
+    }
+    top = max(1, round(len(y) / 10))
+    share = float(hit[order[:top]].mean())
+    title = f"{100 * share:.0f} % of the highest tenth came true, {100 * base:.0f} % of all rows"
+    return Chart("precision", title, {"data": data, "layout": layout}, height=360, wide=False)
 
 
 def calibration_bins(y: Floats, proba: Floats, n_bins: int = 10) -> pd.DataFrame:
@@ -133,7 +215,7 @@ def distribution_chart(y: Floats, proba: Floats) -> Chart:
     """Scores of those that came true beside scores of those that did not."""
     title = "How scores are distributed"
     if len(y) == 0:
-        return Chart("distribution", title, note=_EMPTY)
+        return Chart("distribution", title, note=_EMPTY, wide=False)
     low, high = float(proba.min()), float(proba.max())
     pad = 0.01 if high == low else 0.0
     edges = np.linspace(low - pad, high + pad, 51)
@@ -161,7 +243,7 @@ def distribution_chart(y: Floats, proba: Floats) -> Chart:
         gap = float(up.mean() - down.mean())
         higher = "higher" if gap >= 0 else "lower"
         title = f"Rows that came true scored {100 * abs(gap):.1f} points {higher} on average"
-    return Chart("distribution", title, {"data": data, "layout": layout})
+    return Chart("distribution", title, {"data": data, "layout": layout}, height=360, wide=False)
 
 
 def return_chart(oos: pd.DataFrame | None, round_trip_cost: float) -> Chart:

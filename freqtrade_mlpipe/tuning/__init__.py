@@ -2,6 +2,7 @@
 
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order
+from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
     Fitted,
     PreparedSlice,
@@ -25,6 +26,7 @@ __all__ = [
     "TuningResult",
     "check_slice",
     "in_order",
+    "parameter_importance",
     "portfolio_returns",
     "prepare_slice",
     "tune",

@@ -120,7 +120,7 @@ def tune(
     for task in in_order(partial(_prepare, data, recipe), folds, n_threads):
         tasks.append(task)
         progress("preparing folds", len(tasks), len(folds))
-    with _quiet_optuna():
+    with quiet_optuna():
         study = _study(recipe, storage, study_name)
         try:
             _search(study, data, tasks, recipe, progress)
@@ -280,7 +280,8 @@ def _trial(found: Any) -> Trial:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's own lines held back; warnings pass."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -6,10 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.reports import ReportData
+from freqtrade_mlpipe.reports import Drift, ReportData
 
 
-def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> ReportData:
+def sample_report(
+    n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0, n_trades: int = 300
+) -> ReportData:
     random = np.random.default_rng(seed)
     dates = pd.date_range("2023-01-01", periods=n_candles, freq="h", tz="UTC")
     pairs = [f"COIN{i}/USDT" for i in range(n_pairs)]
@@ -53,8 +55,15 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
         }
         for a, b in pairwise(cuts)
     ]
+    fold = np.clip(np.searchsorted(dates[cuts], tested, side="right") - 1, 0, 4)
+    oos["fold"] = np.tile(fold, n_pairs).astype("int16")
+    share = np.nanmean(y)
+    oos["loss_class_prior"] = -np.log(np.where(y == 1, share, 1 - share))
     names = [f"{n}_{p}" for n in ("rsi", "atr_ratio", "log_return", "adx") for p in range(5, 15)]
     importance = pd.Series(random.exponential(size=len(names)), index=names)
+    shown = list(importance.sort_values(ascending=False).index[:12])
+    values = pd.DataFrame(random.normal(size=(400, 12)), columns=shown)
+    contributions = values * np.linspace(0.2, 0.02, 12)
     trials = [
         {
             "number": i,
@@ -67,12 +76,18 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
     ]
     trades = pd.DataFrame(
         {
-            "pair": random.choice(pairs, 300),
-            "close_date": np.sort(random.choice(tested, 300)),
-            "profit_ratio": random.normal(0.002, 0.02, 300),
+            "pair": random.choice(pairs, n_trades),
+            "close_date": np.sort(random.choice(tested[-len(tested) // 4 :], n_trades)),
+            "profit_ratio": random.normal(0.002, 0.02, n_trades),
         }
     )
     trades["close_date"] = pd.to_datetime(trades["close_date"], utc=True)
+    trades["open_date"] = trades["close_date"] - pd.Timedelta("12h")
+    window = tested[-len(tested) // 4 :]
+    walk = np.cumsum(random.normal(0, 0.01, (len(window), n_pairs)), axis=0)
+    closes = pd.DataFrame(100 * np.exp(walk), index=window, columns=pairs)
+    trades["open_rate"] = 100.0
+    trades["close_rate"] = 100.0 * (1 + trades["profit_ratio"])
     gates = [
         {
             "name": "beats_class_prior",
@@ -100,9 +115,12 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
     ]
     return ReportData(
         title="trend_classifier, version 3",
-        verdict="The backtest of the final window has a Sharpe ratio of 0.31, below 0.5. "
-        "Everything else passed.",
-        promoted=False,
+        verdict=[
+            "The backtest of the final window has a Sharpe ratio of 0.31, below 0.5. "
+            "Everything else passed."
+        ],
+        badge="Refused",
+        tone="bad",
         summary={
             "Model": "lightgbm",
             "Version": "3",
@@ -118,9 +136,25 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
         gates=gates,
         folds=folds,
         oos=oos,
+        horizon_candles=12,
         round_trip_cost=0.002,
+        baseline_log_loss=0.692,
         feature_importance=importance,
+        permutation=importance / 1000 - 0.0003,
+        shap=importance / 10,
+        n_explained_rows=3000,
+        contributions=contributions,
+        feature_values=values,
+        drift=Drift(
+            recent=importance / 8,
+            usual=pd.Series(0.1, index=names),
+            start=dates[-500],
+            end=dates[-1],
+            n_rows=720 * n_pairs,
+            n_windows=12,
+        ),
         trials=trials,
+        parameter_importance=pd.Series({"num_leaves": 0.6, "learning_rate": 0.4}),
         metric="roc_auc",
         backtest={
             "profit_total": float(equity.iloc[-1] / equity.iloc[0] - 1),
@@ -130,16 +164,17 @@ def sample_report(n_pairs: int = 12, n_candles: int = 13_000, seed: int = 0) -> 
             "calmar": 1.2,
             "max_drawdown": 0.12,
             "profit_factor": 1.08,
-            "trades": 300,
-            "winrate": 0.52,
+            "n_trades": n_trades,
             "pairs": [
-                {"pair": p, "trades": 25, "profit_total": 0.01 * i, "winrate": 0.5}
+                {"key": p, "trades": 25, "profit_total": 0.01 * i, "winrate": 0.5}
                 for i, p in enumerate(pairs)
             ],
         },
         equity=equity,
         market=market,
+        closes=closes,
         trades=trades,
+        metrics={"roc_auc": 0.53, "log_loss": 0.689},
         config={
             "model_name": "trend_classifier",
             "model": {"model_type": "lightgbm", "n_trials": 50},

@@ -1,74 +1,96 @@
-"""The page opened in a real browser: every chart drawn, no error, no request."""
+"""The page opened in a real browser: every chart drawn, no error, no request, nothing cut off."""
 
-import re
-import shutil
-import subprocess
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
 from freqtrade_mlpipe.reports import ReportData, render_report
+from tests.reports.browser import CHROMIUM, Opened, open_page
 from tests.reports.sample import sample_report
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]
 
-
-def opened(page: Path, folder: Path, width: int, *more: str) -> tuple[str, str]:
-    """The document after its scripts ran, and what the browser logged."""
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={width},900",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=10000",
-            *more,
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout, "\n".join(x for x in done.stderr.splitlines() if "CONSOLE" in x)
+N_CHARTS = 17
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full")
+    return render_report(sample_report(n_pairs=3, n_candles=3000), folder / "page.html")
+
+
+def quiet(found: Opened) -> bool:
+    """Nothing on the console, and nothing asked for but the page itself."""
+    away = [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))]
+    return not found.console and not away and found.requests[0].startswith("file:")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_chart_is_drawn_without_an_error(width: int, tmp_path: Path) -> None:
-    page = render_report(sample_report(n_pairs=3, n_candles=3000), tmp_path / "page.html")
-    document, console = opened(page, tmp_path, width)
-    assert console == ""
-    charts = re.findall(r'<div class="chart[^"]*"[^>]*data-figure="([\w-]+)"', document)
-    assert len(charts) == 10
-    assert len(re.findall(r'<div class="plot-container', document)) == 10
+def test_every_chart_is_drawn_within_the_window_without_an_error(
+    width: int, dark: bool, full: Path, tmp_path: Path
+) -> None:
+    found = open_page(full, tmp_path, width=width, dark=dark)
+    assert quiet(found), (found.console, found.requests)
+    assert found.overflowing == []
+    assert len(found.charts) == N_CHARTS
+    for chart in found.charts:
+        assert chart["marks"] > 0, chart
+        assert 250 <= chart["width"] <= width, chart
+        assert chart["height"] >= 250, chart
+        assert any(chart["titles"]), chart
+
+
+def test_the_scheme_of_the_reader_colours_page_and_charts(full: Path, tmp_path: Path) -> None:
+    look = (
+        "getComputedStyle(document.body).backgroundColor",
+        "getComputedStyle(document.querySelector('#block-roc path.js-line')).stroke",
+    )
+    light, dark = (
+        open_page(full, tmp_path / str(scheme), dark=scheme, evaluate=look).values
+        for scheme in (False, True)
+    )
+    assert light == ["rgb(255, 255, 255)", "rgb(0, 103, 168)"]
+    assert dark == ["rgb(20, 23, 28)", "rgb(95, 179, 236)"]
+
+
+def test_another_pair_can_be_chosen(full: Path, tmp_path: Path) -> None:
+    title = "document.querySelector('#block-prices .gtitle, #block-prices .ytitle').textContent"
+    points = "document.querySelector('#block-prices path.js-line').getAttribute('d')"
+    choose = (
+        "(() => { const menu = document.querySelector('[data-choose=prices]'); menu.value = '1';"
+        "menu.dispatchEvent(new Event('change')); return menu.options.length; })()"
+    )
+    values = open_page(full, tmp_path, evaluate=(title, points, choose, points)).values
+    assert values[0] == "Price (USDT)"
+    assert values[2] == 3
+    assert values[1] != values[3]
+
+
+def test_it_prints_in_light_colours_whatever_the_screen_is(full: Path, tmp_path: Path) -> None:
+    look = ("getComputedStyle(document.body).backgroundColor",)
+    found = open_page(full, tmp_path, dark=True, media="print", evaluate=look)
+    assert found.values == ["rgb(255, 255, 255)"]
+    assert quiet(found)
 
 
 def test_an_empty_report_opens_without_an_error(tmp_path: Path) -> None:
-    page = render_report(ReportData("Nothing", "Nothing yet."), tmp_path / "page.html")
-    document, console = opened(page, tmp_path, 390)
-    assert console == ""
-    assert "plot-container" not in document.split('id="plotly"')[0]
+    page = render_report(ReportData("Nothing", ["Nothing yet."]), tmp_path / "page.html")
+    found = open_page(page, tmp_path, width=390)
+    assert quiet(found)
+    assert found.charts == []
+    assert found.overflowing == []
 
 
 def test_a_request_would_be_refused_and_seen(tmp_path: Path) -> None:
-    page = render_report(ReportData("Nothing", "Nothing yet."), tmp_path / "page.html")
+    page = render_report(ReportData("Nothing", ["Nothing yet."]), tmp_path / "page.html")
     text = page.read_text(encoding="utf-8")
     page.write_text(text.replace("<main>", '<main><img src="http://127.0.0.1:9/x.png">', 1))
-    _, console = opened(page, tmp_path, 390)
-    assert "Content Security Policy" in console
+    found = open_page(page, tmp_path, width=390)
+    assert not quiet(found)
+    assert any("Content Security Policy" in line for line in found.console)

@@ -5,15 +5,20 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
+from freqtrade_mlpipe.reports import Drift
 from freqtrade_mlpipe.reports.blocks import thinned
-from freqtrade_mlpipe.reports.learning import search_chart
+from freqtrade_mlpipe.reports.features import drift_chart, shap_chart
+from freqtrade_mlpipe.reports.folds import ranking_chart, skill_chart
 from freqtrade_mlpipe.reports.money import equity_chart
-from freqtrade_mlpipe.reports.scores import calibration_bins, roc_points
+from freqtrade_mlpipe.reports.prices import price_chart
+from freqtrade_mlpipe.reports.scores import calibration_bins, precision_chart, roc_points
+from freqtrade_mlpipe.reports.search import search_chart
+from tests.reports.sample import sample_report
 
 
 @given(
@@ -72,8 +77,113 @@ def test_equity_says_gain_and_drawdown_of_the_whole_curve() -> None:
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 3.0), ("minimize", 1.0)])
 def test_best_so_far_follows_the_direction(direction: str, best: float) -> None:
-    trials = [{"number": i, "value": v} for i, v in enumerate([2.0, 1.0, None, 3.0, 2.5])]
+    trials = [
+        {"number": i, "value": v, "state": "complete"}
+        for i, v in enumerate([2.0, 1.0, None, 3.0, 2.5])
+    ]
+    # Stopped after the first folds: a better score there is no better score.
+    trials += [{"number": 5 + i, "value": v, "state": "pruned"} for i, v in enumerate([0.1, 9.0])]
     chart = search_chart(trials, "score", direction)
     assert chart.figure is not None
-    assert chart.figure["data"][1]["y"][-1] == best
-    assert "1 failed or pruned" in chart.note
+    assert chart.figure["data"][-1]["name"] == "best so far"
+    assert chart.figure["data"][-1]["y"][-1] == best
+    assert [trace["name"] for trace in chart.figure["data"][:2]] == ["finished", "stopped early"]
+    assert "1 trials failed" in chart.note
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 6]))
+@settings(max_examples=20, deadline=None)
+def test_average_precision_is_that_of_scikit_learn_ties_included(seed: int, digits: int) -> None:
+    random = np.random.default_rng(seed)
+    proba = np.round(random.random(300), digits)
+    y = (random.random(300) < proba).astype(float)
+    chart = precision_chart(y, proba)
+    assert chart.figure is not None
+    expected = f"average precision {average_precision_score(y, proba):.3f}"
+    assert expected in chart.figure["data"][0]["name"]
+    assert chart.title.endswith(f"{100 * y.mean():.0f} % of all rows")
+
+
+def test_each_fold_is_ranked_on_its_own_rows() -> None:
+    report = sample_report(n_pairs=2, n_candles=3000)
+    chart = ranking_chart(report.folds, report.oos, horizon=1)
+    assert chart.figure is not None
+    assert report.oos is not None
+    known = report.oos.dropna(subset=["y"])
+    areas = [roc_auc_score(part["y"], part["proba"]) for _, part in known.groupby("fold")]
+    dots = chart.figure["data"][0]
+    assert dots["y"] == pytest.approx(areas, abs=1e-4)
+    assert all(up > 0 and down > 0 for up, down in zip(
+        dots["error_y"]["array"], dots["error_y"]["arrayminus"], strict=True
+    ))  # fmt: skip
+    assert chart.title.startswith(f"{sum(area > 0.5 for area in areas)} of 5 folds")
+
+
+def test_folds_without_predictions_show_the_score_that_was_recorded() -> None:
+    folds = [{"metrics": {"roc_auc": 0.6}}, {"metrics": {}}]
+    chart = ranking_chart(folds, None, horizon=1)
+    assert chart.figure is not None
+    assert chart.figure["data"][0]["y"] == [0.6, None]
+
+
+def test_skill_is_the_loss_of_the_class_frequency_less_the_models() -> None:
+    report = sample_report(n_pairs=2, n_candles=3000)
+    assert report.oos is not None
+    chart = skill_chart(report.folds, report.oos, horizon=1)
+    assert chart.figure is not None
+    known = report.oos.dropna(subset=["y"])
+    expected = [
+        1000 * (part["loss_class_prior"].mean() - log_loss(part["y"], part["proba"]))
+        for _, part in known.groupby("fold")
+    ]
+    assert chart.figure["data"][0]["y"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_trades_stand_where_they_were_made_however_thin_the_prices() -> None:
+    dates = pd.date_range("2024-01-01", periods=5000, freq="h", tz="UTC")
+    closes = pd.DataFrame({"A/USDT": np.linspace(1, 2, 5000), "B/USDT": 1.0}, index=dates)
+    trades = pd.DataFrame(
+        {
+            "pair": ["B/USDT", "A/USDT", "B/USDT"],
+            "open_date": dates[[10, 1234, 40]],
+            "close_date": dates[[20, 2345, 50]],
+            "open_rate": [1.0, 1.24, 1.0],
+            "close_rate": [1.0, 1.46, 1.0],
+            "profit_ratio": [-0.001, 0.17, -0.001],
+        }
+    )
+    chart = price_chart(closes, trades)
+    assert list(chart.choices) == ["A/USDT (1 trades)", "B/USDT (2 trades)"]
+    assert chart.figure is chart.choices["A/USDT (1 trades)"]
+    drawn = {trace["name"]: trace for trace in chart.figure["data"]}
+    assert len(drawn["close"]["x"]) <= 600
+    assert (drawn["entry (1)"]["x"], drawn["entry (1)"]["y"]) == (["2024-02-21 10:00"], [1.24])
+    assert (drawn["exit, won (1)"]["x"], drawn["exit, won (1)"]["y"]) == (
+        ["2024-04-07 17:00"],
+        [1.46],
+    )
+    assert "thinned to 600 points" in chart.note
+
+
+def test_drift_counts_features_beyond_what_training_ever_showed() -> None:
+    recent = pd.Series({"moved": 0.5, "usual": 0.3, "tiny": 0.01, "unknown": np.nan})
+    usual = pd.Series({"moved": 0.1, "usual": 0.4, "tiny": 0.001})
+    day = pd.Timestamp("2024-01-01", tz="UTC").to_pydatetime()
+    drift = Drift(recent, usual, start=day, end=day, n_rows=10, n_windows=12)
+    chart = drift_chart(drift, "")
+    assert chart.title.startswith("1 of 3 features")
+    assert chart.figure is not None
+    beyond = next(trace for trace in chart.figure["data"] if "beyond" in trace["name"])
+    assert beyond["y"] == ["moved"]
+    assert drift_chart(None, "No candles.").note == "No candles."
+
+
+def test_swarm_draws_every_sampled_row_at_its_push() -> None:
+    report = sample_report(n_pairs=1, n_candles=600)
+    chart = shap_chart(report.shap, report.contributions, report.feature_values)
+    assert chart.figure is not None
+    dots = chart.figure["data"][0]
+    assert report.contributions is not None
+    first = report.contributions.iloc[:, 0]
+    assert dots["x"][: len(first)] == pytest.approx(first.tolist(), rel=1e-2)
+    assert np.abs(np.asarray(dots["y"]) - np.repeat(np.arange(12), 400)).max() <= 0.4

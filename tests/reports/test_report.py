@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from freqtrade_mlpipe.reports import ReportData, render_report
 from freqtrade_mlpipe.reports.blocks import Chart
+from freqtrade_mlpipe.reports.data import Tone
 from freqtrade_mlpipe.reports.page import build_sections
 from tests.reports.sample import sample_report
 
@@ -27,16 +28,25 @@ SECTIONS = [
 ]
 CHARTS = {
     "timeline",
-    "fold-scores",
+    "fold-ranking",
+    "fold-skill",
     "roc",
+    "precision",
     "calibration",
     "distribution",
     "returns",
-    "importance",
+    "gain",
+    "permutation",
+    "shap",
+    "drift",
     "equity",
+    "prices",
     "trades",
     "search",
+    "parameters",
 }
+
+NAMED_ROWS = {"gain", "permutation", "shap", "drift", "parameters", "timeline"}
 
 
 def page_of(report: ReportData, folder: Path) -> str:
@@ -60,11 +70,11 @@ def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def empty_page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return page_of(ReportData("Nothing", "Nothing yet."), tmp_path_factory.mktemp("empty"))
+    return page_of(ReportData("Nothing", ["Nothing yet."]), tmp_path_factory.mktemp("empty"))
 
 
 def test_twelve_pairs_and_eighteen_months_fit_in_six_megabytes(tmp_path: Path) -> None:
-    path = render_report(sample_report(), tmp_path / "new" / "page.html")
+    path = render_report(sample_report(n_trades=3000), tmp_path / "new" / "page.html")
     assert path.is_absolute()
     assert path.stat().st_size <= 6_000_000
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
@@ -98,12 +108,11 @@ def test_an_empty_report_draws_nothing_and_says_so_everywhere(empty_page: str) -
 
 
 @pytest.mark.parametrize(
-    ("promoted", "badge"), [(True, "Promoted"), (False, "Refused"), (None, "Not decided")]
+    ("badge", "tone"), [("In production", "good"), ("Refused", "bad"), ("Archived", "")]
 )
-def test_the_verdict_comes_first_in_words(
-    promoted: bool | None, badge: str, tmp_path: Path
-) -> None:
-    page = page_of(ReportData("T", "Because of the Sharpe ratio.", promoted), tmp_path)
+def test_the_verdict_comes_first_in_words(badge: str, tone: Tone, tmp_path: Path) -> None:
+    page = page_of(ReportData("T", ["Because of the Sharpe ratio."], badge, tone), tmp_path)
+    assert f'class="verdict {tone}"' in page
     assert page.index(badge) < page.index("Because of the Sharpe ratio.") < page.index("<section")
 
 
@@ -112,7 +121,9 @@ def test_names_from_outside_are_text_never_markup(tmp_path: Path) -> None:
     report = replace(
         sample_report(n_pairs=1, n_candles=600),
         title=attack,
-        verdict=attack,
+        verdict=[attack],
+        badge=attack,
+        problems={"training": attack, "oos": attack, "drift": attack},
         data_note=attack,
         summary={attack: attack},
         gates=[{"name": attack, "value": 1, "threshold": 2, "passed": True, "sentence": attack}],
@@ -124,7 +135,7 @@ def test_names_from_outside_are_text_never_markup(tmp_path: Path) -> None:
     page = page_of(report, tmp_path)
     assert "<script>alert" not in page
     assert "<img" not in page
-    assert attack in figures_of(page)["importance"]["data"][0]["y"]
+    assert attack in figures_of(page)["gain"]["data"][0]["y"]
 
 
 def test_credentials_in_the_configuration_are_not_shown(full_page: str) -> None:
@@ -133,15 +144,19 @@ def test_credentials_in_the_configuration_are_not_shown(full_page: str) -> None:
 
 
 def test_every_axis_says_what_it_shows_and_no_curve_is_heavy(full_page: str) -> None:
-    for key, figure in figures_of(full_page).items():
+    found = figures_of(full_page)
+    drawn = [(key, one) for key, figure in found.items() for one in figure.get("choices", [figure])]
+    assert len(drawn) > len(found)
+    for key, figure in drawn:
         layout = figure["layout"]
         assert {"xaxis", "yaxis"} <= set(layout), key
         for name, spec in layout.items():
             named = "axis" not in name or spec["title"]["text"]
             # Feature and fold names say themselves what they are.
-            assert named or (key in {"importance", "timeline"} and name == "yaxis"), (key, name)
+            assert named or (key in NAMED_ROWS and name == "yaxis"), (key, name)
         for trace in figure["data"]:
-            assert len(trace["x"]) == len(trace["y"]) <= 2000, key
+            limit = 5000 if key == "shap" else 2000
+            assert len(trace["x"]) == len(trace["y"]) <= limit, key
 
 
 def test_the_page_is_valid_json_and_text_with_odd_numbers(tmp_path: Path) -> None:
@@ -186,11 +201,23 @@ def test_the_page_is_valid_json_and_text_with_odd_numbers(tmp_path: Path) -> Non
                     "train_end": pd.Timestamp("2024-02-01", tz="UTC"),
                     "test_start": pd.Timestamp("2024-02-02", tz="UTC"),
                     "test_end": None,
-                    "roc_auc": 0.6,
+                    "metrics": {"roc_auc": 0.6},
                 }
             ]
         },
-        {"backtest": {"profit_total": 0.1, "pairs": {"BTC/USDT": {"trades": 3}}}},
+        {"backtest": {"profit_total": 0.1, "pairs": [{"key": "BTC/USDT", "trades": 3}]}},
+        {"permutation": pd.Series({"a": -0.1, "b": np.nan})},
+        {"shap": pd.Series({"a": 0.1})},
+        {"contributions": None},
+        {"contributions": pd.DataFrame({"rsi_5": [0.1]})},
+        {"feature_values": pd.DataFrame({"other": [0.1]})},
+        {"drift": replace(sample_report(1, 600).drift, recent=pd.Series({"a": np.nan}))},
+        {"drift": replace(sample_report(1, 600).drift, usual=pd.Series(dtype=float), n_windows=0)},
+        {"closes": None},
+        {"closes": pd.DataFrame({"OTHER/USDT": [1.0]}, pd.date_range("2024", periods=1, tz="UTC"))},
+        {"parameter_importance": None},
+        {"folds": []},
+        {"oos": None, "metrics": {}, "backtest": {}, "trades": None},
     ],
 )
 def test_scanty_data_still_makes_a_page(changes: dict[str, object], tmp_path: Path) -> None:
