@@ -26,9 +26,9 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 
 from freqtrade_mlpipe.config import MLPipeConfig, ModelConfig
+from freqtrade_mlpipe.dataset import TrainingData, build_dataset
 from freqtrade_mlpipe.features import FeatureEngineer
 from freqtrade_mlpipe.mlflow_store import experiment_id, open_store
-from freqtrade_mlpipe.pipeline import TrainingData, build_dataset
 from freqtrade_mlpipe.registry import ModelRegistry, save_model
 from freqtrade_mlpipe.synthetic import Market, generate_market
 from freqtrade_mlpipe.tracking import ExperimentTracker
@@ -50,7 +50,7 @@ def small_training() -> tuple[TrainedModel, pd.DataFrame, pd.Series, MLPipeConfi
         Market(pairs=("SYNA/USDT", "SYNB/USDT"), n_candles=6_000, signal=2.0, seed=1)
     )
     data = TrainingData(
-        candles, "1h", pd.Timedelta("1h"), lambda frame, pair: engineer.transform(frame),
+        candles, "1h", pd.Timedelta("1h"), lambda frame, pair, frames: engineer.transform(frame),
         engineer.startup_candles, "",
     )  # fmt: skip
     rows = build_dataset(data, config)

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PASSWORD = "hunter2-of-the-database"
-PYTHON_VARIABLE = "MLPIPE_TEST_MLFLOW_PYTHON"
+PYTHON_VARIABLE = "MLPIPE_SERVER_PYTHON"
 
 
 def why_not() -> str:
