@@ -68,6 +68,8 @@ def _follow(worker: subprocess.Popen[str], rows: list[dict[str, Any]]) -> int | 
         if not line:
             worker.wait()
             return None if worker.returncode == 0 or pending == -1 else pending
+        if not line.startswith("{"):
+            continue  # a library's warning
         row = json.loads(line)
         if "what" in row:
             rows.append(row)
