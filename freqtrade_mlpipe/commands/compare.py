@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from freqtrade_mlpipe.commands import stdout
@@ -73,17 +72,9 @@ def _contender(context: Context, wanted: str) -> Contender:
 def _tracked(context: Context, run_id: str) -> Contender:
     """A run that registered no version: what the tracker knows, which is no predictions."""
     from freqtrade_mlpipe.registry.comparison import Contender
-    from freqtrade_mlpipe.tracking import ExperimentTracker
 
-    config = context.mlpipe
-    tracker = ExperimentTracker(
-        config.tracking.project,
-        config.tracking.backend,
-        tracking_uri=config.registry.tracking_uri,
-        directory=config.registry.directory,
-    )
     try:
-        row = tracker.compare_experiments([run_id]).iloc[0]
+        row = context.tracker().compare_experiments([run_id]).iloc[0]
     except TrackingError as error:
         raise RegistryError(
             f"{run_id} is neither a version nor a tracked run. `freqtrade-mlpipe list-models --json` shows versions "
@@ -112,10 +103,10 @@ def _print(found: VersionComparison) -> None:
     for table in (parameters, metrics):
         table.add_column("", overflow="fold")
         for label in found.labels:
-            table.add_column(escape(label), overflow="fold")
+            table.add_column(label, overflow="fold")
     for name, values in found.parameters.items():
-        table_row = [escape("-" if value is None else value) for value in values]
-        parameters.add_row(escape(name), *table_row)
+        table_row = ["-" if value is None else value for value in values]
+        parameters.add_row(name, *table_row)
     for name in _SHOWN:
         if name in found.metrics:
             metrics.add_row(name.replace("_", " "), *map(_estimate, found.metrics[name]))
@@ -125,9 +116,9 @@ def _print(found: VersionComparison) -> None:
         console.print("No parameter differs.")
     console.print(metrics)
     for verdict in found.verdicts:
-        console.print(escape(verdict.sentence), highlight=False)
+        console.print(verdict.sentence, highlight=False)
     for note in found.notes:
-        console.print(escape(note), highlight=False)
+        console.print(note, highlight=False)
 
 
 def _estimate(found: Estimate | None) -> str:

@@ -22,7 +22,7 @@ from freqtrade_mlpipe.tracking.spool import Journal, batch_to_plain
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS, LOCAL_PATIENCE_SECONDS = 3.0, 15.0
+PATIENCE_SECONDS, LOCAL_PATIENCE_SECONDS = 2.0, 15.0
 """All the waiting there is in a run: for a server; for files, which are slow only where everything is."""
 LINGER_SECONDS = 1.0
 

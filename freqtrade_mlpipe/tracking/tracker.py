@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import pandas as pd
@@ -30,6 +31,9 @@ from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
 from freqtrade_mlpipe.tracking.run import ActiveRun, recording
 from freqtrade_mlpipe.tracking.secrets import hidden, read_environment, redact
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.registry.comparison import Contender
 
 logger = logging.getLogger(__name__)
 
@@ -384,13 +388,18 @@ class ExperimentTracker:
     # --- reading back --------------------------------------------------------------------------
 
     def compare_experiments(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        """Runs side by side, one row each.
+        """Runs side by side, one row each, and whether each differs from the first by more than noise.
+
+        The verdict is a paired block bootstrap of the log-loss difference on the candles that both predicted out of
+        sample, see `freqtrade_mlpipe.registry.comparison`. The registry keeps those predictions, with the version that
+        a run of `mlflow` registered; of other runs the verdict says that there are none.
 
         Returns
         -------
         DataFrame
-            Index `run_id` in the order asked for; columns `name`, `status`, then `params.…` (text)
-            and `metrics.…` (float64), sorted; NaN where a run has no such entry.
+            Index `run_id` in the order asked for; columns `name`, `status`, `verdict` (a sentence; empty for the
+            first), then `params.…` (text), `metrics.…` (float64) and, of those with a 95 % block-bootstrap interval,
+            `low.…` and `high.…`, sorted; NaN where a run has no such entry.
 
         Raises
         ------
@@ -398,8 +407,13 @@ class ExperimentTracker:
             A run is unknown, or the backend keeps nothing that can be read back.
         """
         records = self._backend.fetch_runs([str(run_id) for run_id in run_ids])
+        verdicts, intervals = self._judged([record.run_id for record in records])
         head = pd.DataFrame(
-            {"name": [r.name for r in records], "status": [r.status for r in records]}
+            {
+                "name": [r.name for r in records],
+                "status": [r.status for r in records],
+                "verdict": verdicts,
+            }
         )
         params = pd.DataFrame([dict(r.params) for r in records], dtype="object")
         metrics = pd.DataFrame([dict(r.metrics) for r in records], dtype="float64")
@@ -407,9 +421,36 @@ class ExperimentTracker:
             head,
             params.sort_index(axis=1).add_prefix("params."),
             metrics.sort_index(axis=1).add_prefix("metrics."),
+            pd.DataFrame(intervals, dtype="float64").sort_index(axis=1),
         ]
         index = pd.Index([r.run_id for r in records], name="run_id")
         return pd.concat([part.set_axis(index, axis=0) for part in parts], axis=1)
+
+    def _judged(self, run_ids: Sequence[str]) -> tuple[list[str], list[dict[str, float]]]:
+        """A verdict on each run against the first, and the bounds of its metrics."""
+        from freqtrade_mlpipe.registry.comparison import compare
+
+        intervals: list[dict[str, float]] = [{} for _ in run_ids]
+        if len(run_ids) < 2:
+            return [""] * len(run_ids), intervals
+        found = compare([self._contender(run_id) for run_id in run_ids])
+        for name, estimates in found.metrics.items():
+            for bounds, estimate in zip(intervals, estimates, strict=True):
+                if estimate is not None and not math.isnan(estimate.low):
+                    bounds |= {f"low.{name}": estimate.low, f"high.{name}": estimate.high}
+        return ["", *(verdict.sentence for verdict in found.verdicts)], intervals
+
+    def _contender(self, run_id: str) -> Contender:
+        from freqtrade_mlpipe.registry import ModelRegistry
+        from freqtrade_mlpipe.registry.comparison import Contender
+
+        if self.backend == "mlflow":
+            registry = ModelRegistry(
+                tracking_uri=self._settings.tracking_uri, directory=self.directory
+            )
+            for version in registry.get_versions_of_run(run_id):
+                return registry.as_contender(version)
+        return Contender(label=f"run {run_id[:8]}")
 
     # --- the way there ------------------------------------------------------------------------
 

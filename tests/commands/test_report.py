@@ -283,3 +283,18 @@ def test_a_reader_who_leaves_early_changes_nothing(
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_tracker_compares_runs_with_intervals_and_a_verdict(two_versions):
+    from freqtrade_mlpipe import ExperimentTracker
+
+    runs = [two_versions.registry().get_version(MODEL_NAME, number).run_id for number in "12"]
+    tracker = ExperimentTracker(directory=two_versions.registry_directory)
+    table = tracker.compare_experiments(runs)
+    expected = two_versions.registry().compare_versions(
+        [two_versions.registry().get_version(MODEL_NAME, number) for number in "12"]
+    )
+    assert table["verdict"].tolist() == ["", expected.verdicts[0].sentence]
+    assert (table["low.log_loss"] < table["metrics.log_loss"]).all()
+    assert (table["high.log_loss"] > table["metrics.log_loss"]).all()
+    assert tracker.compare_experiments(runs[:1])["verdict"].tolist() == [""]

@@ -168,3 +168,30 @@ def test_nothing_is_sent_beyond_this_machine(
         "wandb/offline-run-*/*.wandb" if backend == "wandb" else "artifacts/*/artifacts/a.json"
     )
     assert len(list(store_directory.glob(written))) == 1  # else there was nothing to send
+
+
+@pytest.mark.parametrize(
+    ("environment", "netrc", "mode"),
+    [
+        ({}, "", "offline"),
+        ({"WANDB_API_KEY": "k" * 40}, "", "online"),
+        ({}, "machine api.wandb.ai login user password secret", "online"),
+        ({}, "machine elsewhere.example login user password secret", "offline"),
+        ({"WANDB_BASE_URL": "https://elsewhere.example"}, "machine elsewhere.example login u password p", "online"),
+        ({"WANDB_API_KEY": "k" * 40, "WANDB_MODE": "offline"}, "", "offline"),
+        ({}, "this is no netrc {", "offline"),
+    ],
+)  # fmt: skip
+def test_wandb_goes_online_only_where_somebody_logged_in(
+    environment, netrc, mode, tmp_path, monkeypatch
+):
+    from freqtrade_mlpipe.tracking.backends import BackendSettings
+    from freqtrade_mlpipe.tracking.backends.wandb import WandbBackend
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text(netrc)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert WandbBackend(BackendSettings("p", tmp_path, None)).mode == mode

@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases, offline unless `WANDB_MODE` says otherwise."""
+"""Runs in Weights & Biases: offline, or online where somebody has logged in; `WANDB_MODE` overrules both."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from freqtrade_mlpipe.exceptions import MissingExtraError, TrackingError
 from freqtrade_mlpipe.tracking.backends import (
@@ -19,6 +21,7 @@ from freqtrade_mlpipe.tracking.backends import (
     TrackingBackend,
 )
 
+_SERVER = "https://api.wandb.ai"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "crashed": "KILLED", "running": "RUNNING"}
 
 
@@ -31,7 +34,7 @@ class WandbBackend:
 
     @property
     def mode(self) -> str:
-        return os.environ.get("WANDB_MODE", "offline")
+        return os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline")
 
     @property
     def is_local(self) -> bool:
@@ -164,3 +167,14 @@ def open_backend(settings: BackendSettings) -> TrackingBackend:
     if find_spec("wandb") is None:
         raise MissingExtraError("wandb", "wandb")
     return WandbBackend(settings)
+
+
+def _is_logged_in() -> bool:
+    """Whether there is a key for the server, where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    server = urlsplit(os.environ.get("WANDB_BASE_URL") or _SERVER).hostname
+    try:
+        return bool(server and netrc(os.environ.get("NETRC")).authenticators(server))
+    except (OSError, NetrcParseError):
+        return False
