@@ -279,6 +279,8 @@ class LabelConfig(Section):
     stop_loss: float = Field(default=2.0, gt=0)
     barrier_unit: Literal["atr", "percent"] = "atr"
     barrier_atr_period: int = Field(default=14, ge=2)
+    weighting: Literal["uniqueness", "return", "none"] = "uniqueness"
+    """Weight of a label that overlaps others: its average uniqueness, the size of the return that is its own, or 1."""
 
 
 class ModelConfig(Section):
@@ -292,6 +294,10 @@ class ModelConfig(Section):
     cv_folds: int = Field(default=5, ge=2)
     cv_method: CVMethod = "timeseries"
     embargo_candles: int = Field(default=24, ge=0)
+    train_window_candles: int | None = Field(default=None, ge=1)
+    """How far back a model may look (sliding window); None: to the first candle (expanding)."""
+    weight_half_life_candles: float | None = Field(default=None, gt=0)
+    """A row this many candles before the last one that a model is fitted on counts half as much; None: no decay."""
     feature_selection: bool = False
     min_feature_importance: float = Field(default=0.0, ge=0, lt=1)
     max_features: int | None = Field(default=None, ge=1)

@@ -197,6 +197,8 @@ def _content(
     now: datetime,
 ) -> BundleContent:
     production = model.members[-1]
+    dates = training_rows.index.get_level_values("date")
+    learned = training_rows[dates >= production.train_start]
     return BundleContent(
         model_name=config.model_name,
         members=model.members,
@@ -213,7 +215,7 @@ def _content(
         data_hash=data.data_hash,
         git_revision=git_revision(),
         package_versions=package_versions(),
-        drift_baseline=drift_baseline(training_rows[list(production.preprocessor.kept_columns)]),
+        drift_baseline=drift_baseline(learned[list(production.preprocessor.kept_columns)]),
         self_test=_self_test(data, model, window),
     )
 

@@ -8,7 +8,13 @@ import pytest
 
 from freqtrade_mlpipe.config import LabelConfig
 from freqtrade_mlpipe.exceptions import DataError
-from freqtrade_mlpipe.labels import average_uniqueness, make_labels
+from freqtrade_mlpipe.labels import (
+    NEVER,
+    OPEN,
+    average_uniqueness,
+    make_labels,
+    return_attribution,
+)
 
 HOUR = pd.Timedelta("1h")
 KINDS = ["direction", "threshold", "triple_barrier"]
@@ -228,33 +234,87 @@ def test_touch_before_the_data_ends_is_known() -> None:
     assert np.isnan(labels.y[4])
 
 
-def literal_uniqueness(end: np.ndarray) -> np.ndarray:
-    """By the indicator matrix of López de Prado (2018), snippets 4.3 and 4.4."""
+def indicator_matrix(end: np.ndarray) -> np.ndarray:
+    """Candle × label, 1 where the label spans the candle: López de Prado (2018), snippet 4.3."""
     n = len(end)
-    indicator = np.array([[t < s <= end[t] for t in range(n)] for s in range(n)], dtype=float)
+    last = np.where(end == OPEN, n - 1, end)
+    return np.array([[t < s <= last[t] for t in range(n)] for s in range(n)], dtype=float)
+
+
+def literal_uniqueness(end: np.ndarray) -> np.ndarray:
+    """López de Prado (2018), snippet 4.4."""
+    indicator = indicator_matrix(end)
     concurrent = indicator.sum(axis=1, keepdims=True)
     shares = np.divide(indicator, concurrent, where=concurrent > 0, out=np.zeros_like(indicator))
-    weight = np.full(n, np.nan)
+    weight = np.full(len(end), np.nan)
     for t in np.flatnonzero(end >= 0):
         weight[t] = shares[indicator[:, t] > 0, t].mean()
-    return weight / np.nanmean(weight)
+    return weight
+
+
+def literal_attribution(end: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """López de Prado (2018), snippet 4.10, before its scaling."""
+    returns = pd.Series(np.log(close)).diff()
+    concurrent = pd.Series(indicator_matrix(end).sum(axis=1))
+    weight = np.full(len(end), np.nan)
+    for t in np.flatnonzero(end >= 0):
+        weight[t] = abs((returns[t + 1 : end[t] + 1] / concurrent[t + 1 : end[t] + 1]).sum())
+    return weight
+
+
+def random_ends(seed: int, n: int = 70) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    end = np.arange(n) + rng.integers(1, 12, n)
+    end[end >= n] = OPEN
+    end[rng.uniform(size=n) < 0.2] = NEVER
+    return end
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_uniqueness_equals_indicator_matrix(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n = 70
-    end = np.minimum(np.arange(n) + rng.integers(1, 12, n), n - 1)
-    end[rng.uniform(size=n) < 0.2] = -1
-    end[-1] = -1
+    end = random_ends(seed)
     np.testing.assert_allclose(average_uniqueness(end), literal_uniqueness(end), rtol=1e-10)
 
 
-def test_weights_have_mean_one_and_favour_isolated_labels() -> None:
-    end = np.array([1, 9, 9, 9, 9, 9, 9, 9, 9, -1])
-    weight = average_uniqueness(end)
-    assert np.nanmean(weight) == pytest.approx(1.0)
-    assert np.nanargmax(weight) == 0
+@pytest.mark.parametrize("seed", range(5))
+def test_return_attribution_equals_literal_reading(seed: int) -> None:
+    end, close = random_ends(seed), candles(70, seed).close.to_numpy()
+    found, expected = return_attribution(end, close), literal_attribution(end, close)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_label_that_overlaps_nothing_is_unique() -> None:
+    weight = average_uniqueness(np.array([1, 9, 9, 9, 9, 9, 9, 9, 9, NEVER]))
+    assert weight[0] == 1.0
+    assert (weight[1:9] < 1.0).all()
+
+
+@pytest.mark.parametrize("weighting", ["uniqueness", "return", "none"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_weight_never_changes_once_the_label_is_known(config: LabelConfig, weighting: str) -> None:
+    config = config.model_copy(update={"weighting": weighting})
+    df = candles(120, gaps=True)
+    full = make_labels(df, config)
+    for n in range(20, 120, 7):
+        prefix = make_labels(df.iloc[:n], config)
+        known = prefix.y.notna()
+        pd.testing.assert_series_equal(prefix.weight[known], full.weight[:n][known])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_net_return_is_what_freqtrade_books_for_the_trade(config: LabelConfig) -> None:
+    """A market order at the next open, left at the trade's exit; less the product of return and fees."""
+    trade = pytest.importorskip("freqtrade.persistence", reason="needs freqtrade").Trade
+    df = candles(200, seed=2, gaps=True)
+    labels = make_labels(df, config)
+    for t in np.flatnonzero(labels.y.notna())[::17]:
+        entry, gross = df.open[t + 1], labels.forward_return[t]
+        booked = trade(
+            pair="A/USDT", open_rate=entry, amount=1.0, stake_amount=entry, is_short=False,
+            leverage=1.0, fee_open=config.fee, fee_close=config.fee, open_date=df.date[t + 1].to_pydatetime(),
+        ).calc_profit_ratio(entry * (1 + gross))  # fmt: skip
+        net = gross - labels.round_trip_cost
+        assert booked == pytest.approx(net, abs=2 * config.fee * (abs(gross) + config.fee) + 1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -57,7 +57,7 @@ class TrainingReport:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """Walk-forward members and, last, the production member that was trained on all rows."""
+    """Walk-forward members and, last, the production member that was trained up to the last row."""
 
     members: tuple[Member, ...]
     feature_names: tuple[str, ...]

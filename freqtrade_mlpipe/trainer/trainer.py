@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.models import MODELS
-from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
+from freqtrade_mlpipe.splits import Fold, make_splitter, walk_forward
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
-from freqtrade_mlpipe.trainer.members import fit_members
+from freqtrade_mlpipe.trainer.members import fit_members, production_rows
 from freqtrade_mlpipe.trainer.report import TrainedModel
 from freqtrade_mlpipe.trainer.summary import make_report, validation_scores
 from freqtrade_mlpipe.tuning import (
@@ -97,7 +97,7 @@ class ModelTrainer:
             Candle at whose close each label is known. None: `horizon_candles`, else
             `embargo_candles`, after the row, with a warning.
         weight : array-like of shape (n,), optional
-            Sample weights for fitting; scores count every row once.
+            Sample weights for fitting, scaled to mean 1 in each training slice; scores count every row once.
         forward_return : array-like of shape (n,), optional
             Gross return (fraction) of a trade entered on the row's signal. Thresholds are then
             chosen by profit net of `round_trip_cost`, otherwise by F1.
@@ -195,16 +195,14 @@ class ModelTrainer:
     def _folds(self, data: TrainingData, recipe: Recipe) -> tuple[list[Fold], list[Fold]]:
         """Folds of the search and of the walk-forward; raises if any cannot be trained on."""
         config = self.config
-        walk = PurgedWalkForward(
-            config.cv_folds, embargo=config.embargo_candles * data.candle
-        ).split(data.dates, data.known_at)
+        walk = walk_forward(config, data.candle).split(data.dates, data.known_at)
         folds = walk
         if config.optimize_hyperparams and config.cv_method != "timeseries":
             folds = make_splitter(config, data.candle).split(data.dates, data.known_at)
         for fold in folds if folds is walk else [*folds, *walk]:
             check_slice(data, fold.train, recipe)
             _check_test(data, fold, config)
-        check_slice(data, np.arange(len(data)), recipe)
+        check_slice(data, production_rows(data, config), recipe)
         return folds, walk
 
     def _tuned(

@@ -189,17 +189,37 @@ def _matrices(
     X = data.X if len(columns) == data.X.shape[1] else data.X[columns]
     X_fit = X.iloc[fit]
     preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
-    weight = _class_weights(data.y[fit], recipe.model)
+    odds = _class_weights(data.y[fit], recipe.model)
     return preprocessor, FitData(
         X=preprocessor.transform(X_fit),
         y=data.y[fit],
-        weight=data.weight[fit] * weight[data.y[fit].astype(np.int64)],
+        weight=_row_weights(data, fit, recipe.model) * odds[data.y[fit].astype(np.int64)],
         X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
         y_stop=None if stop is None else data.y[stop],
         weight_stop=None
         if stop is None
-        else data.weight[stop] * weight[data.y[stop].astype(np.int64)],
+        else _row_weights(data, stop, recipe.model) * odds[data.y[stop].astype(np.int64)],
     )
+
+
+def _row_weights(data: TrainingData, rows: Ints, config: ModelConfig) -> Floats:
+    """Weights of some rows, decayed from the last of them backwards, with mean 1.
+
+    The decay is the exponential form of López de Prado (2018), section 4.7; it is taken within the slice, so that it
+    depends on nothing later.
+    """
+    weight = data.weight[rows]
+    if config.weight_half_life_candles is not None:
+        dates = data.dates[rows]
+        age = np.asarray((dates.max() - dates) / data.candle, dtype=np.float64)
+        weight = weight * np.exp2(-age / config.weight_half_life_candles)
+    total = float(weight.sum())
+    if total <= 0:
+        raise TrainingError(
+            f"All {len(rows)} rows from {data.dates[rows[0]]} to {data.dates[rows[-1]]} have weight 0. "
+            "Give other weights, or use more candles."
+        )
+    return np.asarray(weight * (len(weight) / total), dtype=np.float64)
 
 
 def _class_weights(y: Floats, config: ModelConfig) -> Floats:
