@@ -35,6 +35,10 @@ ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier"]
 Scope = Literal["pooled", "per_pair"]
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
+Task = Literal["binary", "three_class"]
+
+CLASSES = (-1.0, 0.0, 1.0)
+"""Labels of the task "three_class", short, flat and long: the order of its probability columns."""
 
 
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
@@ -273,14 +277,22 @@ class LabelConfig(Section):
     kind: LabelKind = "threshold"
     horizon_candles: int = Field(default=24, ge=1)
     fee: float = Field(default=0.001, ge=0, lt=0.1)
+    classes: Literal[2, 3] = 2
+    """2: a long trade pays (1) or not (0). 3: short (-1), flat (0), long (1)."""
     min_return: float | None = Field(default=None, ge=0)
-    """Gross return beyond which a `threshold` label is 1; None: both fees of a round trip."""
+    """Gross return beyond which a trade pays; None: both fees of a round trip. With two classes a `direction` label
+    does not use it."""
     take_profit: float = Field(default=2.0, gt=0)
     stop_loss: float = Field(default=2.0, gt=0)
     barrier_unit: Literal["atr", "percent"] = "atr"
     barrier_atr_period: int = Field(default=14, ge=2)
     weighting: Literal["uniqueness", "return", "none"] = "uniqueness"
     """Weight of a label that overlaps others: its average uniqueness, the size of the return that is its own, or 1."""
+
+    @property
+    def task(self) -> Task:
+        """What a model of these labels has to learn."""
+        return "binary" if self.classes == 2 else "three_class"
 
 
 class ModelConfig(Section):

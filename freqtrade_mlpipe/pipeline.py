@@ -22,7 +22,6 @@ from freqtrade_mlpipe.features.frames import closed_by
 from freqtrade_mlpipe.metrics import (
     ReturnMoments,
     block_bootstrap_p_value,
-    log_losses,
     return_moments,
     strategy_returns,
 )
@@ -121,10 +120,12 @@ def train(
             known_at=dataset.known_at,
             weight=dataset.weight,
             forward_return=dataset.forward_return,
+            short_return=dataset.short_return,
             round_trip_cost=dataset.round_trip_cost,
             candle=data.candle,
             horizon_candles=config.labels.horizon_candles,
             valid_from=window,
+            task=config.labels.task,
             on_progress=progress,
         )
         progress("registering", 0, 1)
@@ -150,18 +151,23 @@ def significance(
     """
     oos = report.oos[report.oos["proba"].notna()]
     dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
-    losses = log_losses(oos["y"], oos["proba"])
     found = {
         f"p_value_{name}": block_bootstrap_p_value(
-            losses, oos[f"loss_{name}"], block=BLOCK_HORIZONS * labels.horizon_candles, dates=dates
+            oos["loss"],
+            oos[f"loss_{name}"],
+            block=BLOCK_HORIZONS * labels.horizon_candles,
+            dates=dates,
         )
         for name in BASELINE_METRICS
     }
+    gross = oos["forward_return"]
+    if "short_return" in oos:
+        gross = gross.where(oos["position"] != -1, oos["short_return"])
     returns = strategy_returns(
         dates,
         oos.index.get_level_values("pair"),
-        oos["signal"] == 1,
-        oos["forward_return"],
+        oos["position"] != 0,
+        gross,
         round_trip_cost,
         labels.horizon_candles,
         exit_dates=pd.DatetimeIndex(oos["known_at"]),

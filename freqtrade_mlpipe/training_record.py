@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import MLPipeConfig, ModelConfig
-from freqtrade_mlpipe.metrics import classification_scores
+from freqtrade_mlpipe.metrics import classification_scores, three_class_scores
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.trainer import TrainedModel
 from freqtrade_mlpipe.trainer.evaluation import importance_of
@@ -78,7 +78,9 @@ def record_training(
     tracker.log_feature_importance(report.feature_importance)
     tracker.log_importance_stability(_importances(model))
     oos = report.oos[report.oos["proba"].notna()]
-    tracker.log_confusion_matrix(oos["y"], (oos["signal"] == 1).astype(int))
+    tracker.log_confusion_matrix(oos["y"], oos["position"])
+    if "proba_short" in oos:
+        return
     # `roc_auc` is the mean over folds; that of the pooled curve is another number.
     tracker.log_roc_curve(oos["y"], oos["proba"], metric="pooled_roc_auc")
     tracker.log_pr_curve(oos["y"], oos["proba"])
@@ -127,9 +129,11 @@ def describe_version(
 
 def _in_sample(model: TrainedModel, X: pd.DataFrame, y: pd.Series) -> dict[str, float]:
     proba = model.predict_proba(X)
-    known = y.notna().to_numpy() & ~np.isnan(proba)
+    known = y.notna().to_numpy() & ~np.isnan(proba.reshape(len(proba), -1)).any(axis=1)
     truth, proba = y.to_numpy()[known], proba[known]
-    enter = (proba >= model.production.thresholds.enter).astype(np.float64)
+    enter = model.production.thresholds.positions(proba).astype(np.float64)
+    if proba.ndim == 2:
+        return three_class_scores(truth, proba, enter)
     decided = classification_scores(truth, enter)
     ranked = classification_scores(truth, proba)
     return decided | {n: v for n, v in ranked.items() if n in ("roc_auc", "log_loss", "brier")}
@@ -140,7 +144,8 @@ def _record_folds(tracker: ExperimentTracker, model: TrainedModel) -> None:
     for number, fold in enumerate(model.report.folds):
         tracker.log_metrics(fold["metrics"], step=number, prefix="fold/")
         params: dict[str, Any] = {name: fold[name] for name in _SPAN}
-        params |= {"enter": fold["enter"], "exit": fold["exit"], "n_trees": fold["n_trees"]}
+        thresholds = ("enter", "exit", "long", "short")
+        params |= {name: fold[name] for name in (*thresholds, "n_trees") if name in fold}
         tracker.log_fold_run(
             f"fold {number + 1}",
             params | {"model": model.report.best_params},

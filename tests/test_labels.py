@@ -25,6 +25,7 @@ CONFIGS = [
     LabelConfig(kind="triple_barrier", horizon_candles=8),
     LabelConfig(kind="triple_barrier", horizon_candles=8, barrier_unit="percent", stop_loss=1.0),
 ]
+BOTH_SIDES = [config.model_copy(update={"classes": 3}) for config in CONFIGS]
 
 
 def candles(n: int, seed: int = 0, gaps: bool = False) -> pd.DataFrame:
@@ -145,7 +146,7 @@ def test_threshold_defaults_to_both_fees() -> None:
     assert lower.y.sum() > labels.y.sum()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS + BOTH_SIDES, ids=lambda config: config.kind)
 def test_missing_future_is_nan_not_zero(config: LabelConfig) -> None:
     labels = make_labels(candles(80), config)
     unknown = labels.y.isna()
@@ -155,7 +156,7 @@ def test_missing_future_is_nan_not_zero(config: LabelConfig) -> None:
         pd.testing.assert_series_equal(series.isna(), unknown, check_names=False)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS + BOTH_SIDES, ids=lambda config: config.kind)
 def test_label_never_changes_once_known(config: LabelConfig) -> None:
     df = candles(120, gaps=True)
     full = make_labels(df, config)
@@ -168,7 +169,7 @@ def test_label_never_changes_once_known(config: LabelConfig) -> None:
             pd.testing.assert_series_equal(now, later, check_dtype=False)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS + BOTH_SIDES, ids=lambda config: config.kind)
 def test_label_ignores_candles_after_it_is_known(config: LabelConfig) -> None:
     df = candles(120)
     changed = df.copy()
@@ -290,7 +291,7 @@ def test_label_that_overlaps_nothing_is_unique() -> None:
 
 
 @pytest.mark.parametrize("weighting", ["uniqueness", "return", "none"])
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS + BOTH_SIDES, ids=lambda config: config.kind)
 def test_weight_never_changes_once_the_label_is_known(config: LabelConfig, weighting: str) -> None:
     config = config.model_copy(update={"weighting": weighting})
     df = candles(120, gaps=True)
@@ -373,3 +374,103 @@ def test_input_is_left_alone() -> None:
 def test_bad_candles_are_refused_with_what_was_found(spoil, message) -> None:
     with pytest.raises(DataError, match=message):
         make_labels(spoil(candles(20)))
+
+
+def three(config: LabelConfig) -> LabelConfig:
+    return config.model_copy(update={"classes": 3})
+
+
+def literal_trade(
+    df: pd.DataFrame, config: LabelConfig, unit: np.ndarray, t: int, side: int
+) -> tuple[bool, float, int] | None:
+    """(does it pay, gross return, last row) of one trade, candle after candle; None while it is open."""
+    if t + 1 >= len(df) or not np.isfinite(unit[t]):
+        return None
+    entry = df.open[t + 1]
+    profit = entry + side * config.take_profit * unit[t]
+    stop = entry - side * config.stop_loss * unit[t]
+    for s in range(t + 1, min(t + config.horizon_candles, len(df) - 1) + 1):
+        worst, best = (df.low[s], df.high[s]) if side == 1 else (df.high[s], df.low[s])
+        if side * (worst - stop) <= 0:
+            left = df.open[s] if side * (df.open[s] - stop) <= 0 else stop
+            return False, side * (left / entry - 1), s
+        if side * (best - profit) >= 0:
+            return True, side * (profit / entry - 1), s
+        if s == t + config.horizon_candles:
+            gross = side * (df.close[s] / entry - 1)
+            return gross > 2 * config.fee, gross, s
+    return None
+
+
+@pytest.mark.parametrize(("profit", "stop"), [(2.0, 2.0), (2.5, 1.5), (1.0, 2.5)])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_both_sides_of_a_triple_barrier_equal_a_literal_reading(
+    profit: float, stop: float, gaps: bool
+) -> None:
+    df = candles(300, seed=4, gaps=gaps)
+    config = LabelConfig(
+        kind="triple_barrier", classes=3, horizon_candles=9, barrier_unit="percent",
+        take_profit=profit, stop_loss=stop,
+    )  # fmt: skip
+    unit = df.open.shift(-1).to_numpy() / 100
+    labels = make_labels(df, config)
+    seen = set()
+    for t in range(len(df)):
+        long, short = (literal_trade(df, config, unit, t, side) for side in (1, -1))
+        if long is None or short is None:
+            assert np.isnan([labels.y[t], labels.forward_return[t], labels.short_return[t]]).all()
+            assert pd.isna(labels.known_at[t])
+            continue
+        wins = [(end, side) for (pays, _, end), side in ((long, 1), (short, -1)) if pays]
+        first = [side for end, side in wins if end == min(wins)[0]]
+        expected = first[0] if len(first) == 1 else 0
+        assert labels.y[t] == expected
+        assert labels.forward_return[t] == pytest.approx(long[1], abs=1e-12)
+        assert labels.short_return[t] == pytest.approx(short[1], abs=1e-12)
+        assert labels.known_at[t] == df.date[max(long[2], short[2])]
+        seen.add(expected)
+    assert seen == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("kind", ["direction", "threshold"])
+def test_sides_of_a_return_must_exceed_the_fees(kind: str) -> None:
+    df = candles(200, seed=1, gaps=True)
+    labels = make_labels(df, LabelConfig(kind=kind, classes=3, horizon_candles=3, fee=0.004))
+    base = df.close if kind == "direction" else df.open.shift(-1)
+    move = df.close.shift(-3) / base - 1
+    expected = np.select([move.isna(), move > 0.008, move < -0.008], [np.nan, 1, -1], 0)
+    np.testing.assert_array_equal(labels.y, expected)
+    assert set(labels.y.dropna()) == {-1.0, 0.0, 1.0}
+    pd.testing.assert_series_equal(labels.short_return, -labels.forward_return, check_names=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mirrored_market_has_mirrored_labels(kind: str) -> None:
+    """Prices 1/p: each long trade of one market is nearly a short trade of the other."""
+    df = candles(400, seed=5)
+    mirror = df.assign(
+        open=1e4 / df.open, close=1e4 / df.close, high=1e4 / df.low, low=1e4 / df.high
+    )
+    config = LabelConfig(kind=kind, classes=3, horizon_candles=6, take_profit=1.5, stop_loss=1.5)
+    one, other = make_labels(df, config).y, make_labels(mirror, config).y
+    known = one.notna() & other.notna()
+    assert known.sum() > 350
+    assert (one[known] == -other[known]).mean() > 0.95
+
+
+def test_sides_of_binary_labels_are_those_of_long_trades() -> None:
+    df = candles(200, gaps=True)
+    for config in CONFIGS:
+        two, both = make_labels(df, config), make_labels(df, three(config))
+        assert two.short_return is None
+        if config.kind == "threshold":
+            pd.testing.assert_series_equal(two.y == 1, both.y == 1)
+        known = both.y.notna()
+        pd.testing.assert_series_equal(two.forward_return[known], both.forward_return[known])
+
+
+def test_candle_that_pays_both_sides_is_flat() -> None:
+    df = flat_candles(8, high={2: 103.0}, low={2: 97.0})
+    labels = make_labels(df, three(percent(take_profit=2.0, stop_loss=9.0)))
+    assert labels.y[0] == 0.0
+    assert labels.forward_return[0] == labels.short_return[0] == pytest.approx(0.02)

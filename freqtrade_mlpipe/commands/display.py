@@ -39,6 +39,8 @@ HEADLINE_METRICS = {
     "f1": "F1",
     "accuracy": "accuracy",
     "positive_rate": "share of positive labels",
+    "negative_rate": "share of short labels",
+    "short_rate": "share of rows that go short",
     "expected_profit": "net return per signalled row",
     "sharpe": "Sharpe ratio of the signals, annual",
     "n_rows": "training rows",

@@ -18,6 +18,7 @@ from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
 from freqtrade_mlpipe.integration.results import SERVED_KEY, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
+from freqtrade_mlpipe.member import ShortSide
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class MLPipeMixin(IStrategy):
     - ``mlpipe_do_predict``: 1 usable; 0 not predictable (warm-up, NaN inputs, no model); -1 masked, because every
       member of the model has seen the candle in training.
     - ``mlpipe_version``: the registered version that spoke.
+
+    A model of three classes (``labels.classes`` 3) speaks of both sides: ``mlpipe_proba`` and ``mlpipe_edge`` are those
+    of long, ``mlpipe_signal`` is 1 long, -1 short, 0 none, and there are also ``mlpipe_proba_short``,
+    ``mlpipe_proba_flat`` and ``mlpipe_edge_short``.
 
     In a backtest each candle is predicted by the walk-forward member that was trained strictly before it.
 
@@ -185,6 +190,8 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = 0
         dataframe["mlpipe_do_predict"] = 0
         dataframe["mlpipe_version"] = ""
+        if self._speaks_of_shorts():
+            self._add_short_side(dataframe, None)
         try:
             served = self._mlpipe_served or self._reload()
             if served is None:
@@ -209,7 +216,22 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = prediction.signal
         dataframe["mlpipe_do_predict"] = prediction.do_predict
         dataframe["mlpipe_version"] = served.resolved.version
+        if prediction.short is not None:
+            self._add_short_side(dataframe, prediction.short)
         return dataframe
+
+    def _speaks_of_shorts(self) -> bool:
+        """Whether the model, or the one the configuration asks for, has three classes."""
+        served = self._mlpipe_served
+        of_model = None if served is None else served.bundle.manifest.label_config().classes
+        return 3 in (of_model, self.mlpipe.labels.classes)
+
+    @staticmethod
+    def _add_short_side(dataframe: pd.DataFrame, short: ShortSide | None) -> None:
+        nan = float("nan")
+        dataframe["mlpipe_proba_short"] = nan if short is None else short.proba
+        dataframe["mlpipe_proba_flat"] = nan if short is None else short.proba_flat
+        dataframe["mlpipe_edge_short"] = nan if short is None else short.edge
 
     def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""

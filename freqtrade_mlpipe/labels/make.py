@@ -26,7 +26,7 @@ class Labels:
     Attributes
     ----------
     y : Series of float64
-        1.0 or 0.0; NaN where the future is missing (never 0).
+        1.0 or 0.0, with three classes also -1.0; NaN where the future is missing (never 0).
     known_at : Series of datetime64[ns, UTC]
         `date` of the candle at whose close the label is known; NaT where `y` is NaN. A row may
         train a model that predicts from date T on iff ``known_at < T``.
@@ -39,7 +39,11 @@ class Labels:
         left at the close of the last candle of the horizon, or at the barrier that was touched
         first. NaN where unknown.
     round_trip_cost : float
-        Both fees of the trade as a fraction of the stake.
+        Both fees of the trade as a fraction of the stake. `forward_return` less this is what a market
+        order at the next open earns, but for the product of return and fees (a fee is paid on the
+        value at its own time).
+    short_return : Series of float64 or None
+        With three classes: the same as `forward_return` for a short trade, a fraction of its stake.
     """
 
     y: pd.Series[float]
@@ -47,11 +51,13 @@ class Labels:
     weight: pd.Series[float]
     forward_return: pd.Series[float]
     round_trip_cost: float
+    short_return: pd.Series[float] | None = None
 
     def table(self) -> pd.DataFrame:
-        """The four series as columns y, known_at, weight, forward_return."""
+        """The series as columns y, known_at, weight, forward_return and, with three classes, short_return."""
         series = {"y": self.y, "known_at": self.known_at, "weight": self.weight}
-        return pd.DataFrame({**series, "forward_return": self.forward_return})
+        shorts = {} if self.short_return is None else {"short_return": self.short_return}
+        return pd.DataFrame({**series, "forward_return": self.forward_return, **shorts})
 
 
 def make_labels(df: pd.DataFrame, config: LabelConfig | None = None) -> Labels:
@@ -73,6 +79,12 @@ def make_labels(df: pd.DataFrame, config: LabelConfig | None = None) -> Labels:
         when time runs out first, forward return > `min_return`. A candle that touches both barriers
         counts as a stop. `min_return` is both fees unless set.
 
+        With `classes` 3: ``direction`` and ``threshold`` 1 where that return exceeds `min_return`, -1
+        where it is below minus `min_return`, else 0. ``triple_barrier``: a long and a short trade run,
+        each with its own profit barrier and stop; 1 if the long one pays (in the sense above), -1 if
+        the short one does, the first where both do, 0 where none does or both in one candle. Both
+        returns are known when the later trade ends.
+
     Raises
     ------
     DataError
@@ -81,9 +93,9 @@ def make_labels(df: pd.DataFrame, config: LabelConfig | None = None) -> Labels:
 
     Notes
     -----
-    Barriers are measured from the entry (open[t+1]); `atr` multiplies the ATR known at t, `percent`
-    the entry price. A stop that the market jumps over is left at that candle's open, the worse
-    price.
+    Triple barriers: López de Prado (2018), section 3.4. They are measured from the entry (open[t+1]);
+    `atr` multiplies the ATR known at t, `percent` the entry price. A stop that the market jumps over
+    is left at that candle's open, the worse price.
 
     Examples
     --------
@@ -110,6 +122,9 @@ def make_labels(df: pd.DataFrame, config: LabelConfig | None = None) -> Labels:
         weight=pd.Series(weight, index=df.index, name="weight"),
         forward_return=pd.Series(outcome.forward_return, index=df.index, name="forward_return"),
         round_trip_cost=2.0 * config.fee,
+        short_return=None
+        if outcome.short_return is None
+        else pd.Series(outcome.short_return, index=df.index, name="short_return"),
     )
 
 

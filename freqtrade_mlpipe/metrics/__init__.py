@@ -6,6 +6,7 @@ from freqtrade_mlpipe.metrics.bootstrap import (
     block_bootstrap_interval,
     block_bootstrap_p_value,
 )
+from freqtrade_mlpipe.metrics.classes import class_log_losses, three_class_scores
 from freqtrade_mlpipe.metrics.overfitting import probability_of_backtest_overfitting
 from freqtrade_mlpipe.metrics.scores import (
     classification_scores,
@@ -32,6 +33,7 @@ __all__ = [
     "block_bootstrap_interval",
     "block_bootstrap_p_value",
     "choose_threshold",
+    "class_log_losses",
     "classification_scores",
     "deflated_sharpe_ratio",
     "expected_calibration_error",
@@ -45,4 +47,5 @@ __all__ = [
     "roc_auc",
     "sharpe_ratio",
     "strategy_returns",
+    "three_class_scores",
 ]

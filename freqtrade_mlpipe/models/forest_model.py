@@ -29,6 +29,8 @@ _SCHEMA = "schema.json"
 _LEVELS = 63
 # A forest's arrays unpack to 3 to 6 times the file.
 _MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO = 16 * 1024**2, 30
+_BINARY, _THREE, _SHIFT = [0, 1], [2, 3, 4], 3
+"""Class names in the file; three classes are shifted, so that two of them are not taken for a binary forest's."""
 _DAMAGE = (
     ValueError,
     LookupError,
@@ -51,8 +53,11 @@ class ForestModel:
     def __init__(self, forest: Any, raw: bytes | None = None) -> None:
         self._forest = forest
         self._raw = raw
+        classes = [int(name) for name in forest.classes_]
+        self._columns = None if classes == _BINARY else [_THREE.index(name) for name in classes]
+        shares = 1 if self._columns is None else slice(None)
         self._trees = [
-            (tree.tree_, np.ascontiguousarray(tree.tree_.value[:, 0, 1]))
+            (tree.tree_, np.ascontiguousarray(tree.tree_.value[:, 0, shares]))
             for tree in forest.estimators_
         ]
 
@@ -66,12 +71,22 @@ class ForestModel:
         """Number of trees."""
         return len(self._trees)
 
+    @property
+    def n_outputs(self) -> int:
+        """1, or 3 for three classes."""
+        return 1 if self._columns is None else len(_THREE)
+
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,)."""
-        total = np.zeros(len(X))
-        for tree, positive_share in self._trees:
-            total += positive_share.take(tree.apply(X))
-        return total / len(self._trees)
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), 0 for one it never saw."""
+        total = np.zeros((len(X), *self._trees[0][1].shape[1:]))
+        for tree, share in self._trees:
+            total += share.take(tree.apply(X), axis=0)
+        found: Vector = total / len(self._trees)
+        if self._columns is None:
+            return found
+        proba = np.zeros((len(X), len(_THREE)))
+        proba[:, self._columns] = found
+        return proba
 
     def importance(self) -> Vector:
         """Mean decrease of impurity, shape (n_features,)."""
@@ -96,7 +111,8 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     if "forest" not in data.native:
         data.native["forest"] = _coarse(data.X)
     X = data.native["forest"]
-    return ForestModel(forest.fit(X, data.y.astype(np.int64), sample_weight=data.weight))
+    y = data.y.astype(np.int64) + (0 if data.task == "binary" else _SHIFT)
+    return ForestModel(forest.fit(X, y, sample_weight=data.weight))
 
 
 def _coarse(X: Matrix) -> Matrix:
@@ -187,23 +203,26 @@ def _audit(forest: Any) -> None:
     classes = np.asarray(getattr(forest, "classes_", []))
     if not isinstance(estimators, list) or not estimators or not isinstance(n_features, int):
         raise BundleError("The forest file holds a forest that was never fitted.")
-    if classes.tolist() != [0, 1]:
-        raise BundleError(f"The forest has classes {classes.tolist()}, expected [0, 1].")
+    three = set(classes.tolist()) <= set(_THREE) and len(classes) >= 2
+    if classes.tolist() != _BINARY and not (three and (np.diff(classes) > 0).all()):
+        raise BundleError(
+            f"The forest has classes {classes.tolist()}, expected {_BINARY} or two or all of {_THREE}."
+        )
     for number, estimator in enumerate(estimators):
         if type(estimator) is not DecisionTreeClassifier:
             raise BundleError(f"Tree {number} of the forest is a {type(estimator).__name__}.")
-        problem = _tree_problem(getattr(estimator, "tree_", None), n_features)
+        problem = _tree_problem(getattr(estimator, "tree_", None), n_features, len(classes))
         if problem:
             raise BundleError(f"Tree {number} of the forest is damaged: {problem}.")
 
 
-def _tree_problem(tree: Any, n_features: int) -> str | None:
+def _tree_problem(tree: Any, n_features: int, n_classes: int) -> str | None:
     from sklearn.tree._tree import Tree
 
     if type(tree) is not Tree:
         return "it has no node table"
     n = int(tree.node_count)
-    if n < 1 or tree.n_features != n_features or tree.value.shape != (n, 1, 2):
+    if n < 1 or tree.n_features != n_features or tree.value.shape != (n, 1, n_classes):
         return "its tables have the wrong shape"
     left, right = tree.children_left, tree.children_right
     inner = left != -1

@@ -16,6 +16,7 @@ from freqtrade_mlpipe.models.spec import (
     ModelSpec,
     SearchRange,
     Vector,
+    class_numbers,
     normalised,
 )
 
@@ -28,12 +29,14 @@ _DATASET = {
     "verbosity": -1,
     "num_threads": 1,
 }
-_FORCED = {
-    "objective": "binary",
-    "metric": "binary_logloss",
+_FORCED: dict[str, Any] = {
     "deterministic": True,
     "force_col_wise": True,
     "bagging_freq": 1,
+}
+_TASK: Mapping[str, dict[str, Any]] = {
+    "binary": {"objective": "binary", "metric": "binary_logloss"},
+    "three_class": {"objective": "multiclass", "metric": "multi_logloss", "num_class": 3},
 }
 
 
@@ -53,13 +56,18 @@ class LightGBMModel:
 
     @property
     def n_rounds(self) -> int:
-        """Number of trees."""
-        return int(self._booster.num_trees())
+        """Number of rounds, each one tree or one a class."""
+        return int(self._booster.num_trees()) // self.n_outputs
+
+    @property
+    def n_outputs(self) -> int:
+        """1, or 3 for three classes."""
+        return int(self._booster.num_model_per_iteration())
 
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,)."""
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3)."""
         if len(X) == 0:
-            return np.empty(0)
+            return np.empty(0) if self.n_outputs == 1 else np.empty((0, self.n_outputs))
         return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
 
     def importance(self) -> Vector:
@@ -78,7 +86,12 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     rounds = int(settings.pop("n_estimators"))
     leaf = float(settings.pop("min_leaf_fraction"))
     settings.setdefault("min_data_in_leaf", max(5, round(leaf * len(data.y))))
-    settings |= _FORCED | _DATASET | {"max_bin": settings.get("max_bin", 63), "seed": seed}
+    settings |= (
+        _FORCED
+        | _TASK[data.task]
+        | _DATASET
+        | {"max_bin": settings.get("max_bin", 63), "seed": seed}
+    )
     train, stop = _datasets(data, int(settings["max_bin"]))
     try:
         booster = _boost(settings, rounds, train, stop, patience)
@@ -109,11 +122,14 @@ def _datasets(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
         import lightgbm as lgb
 
         settings = _DATASET | {"max_bin": max_bin}
-        train = lgb.Dataset(data.X, data.y, weight=data.weight, params=settings).construct()
+        train = lgb.Dataset(
+            data.X, class_numbers(data.y, data.task), weight=data.weight, params=settings
+        ).construct()
         stop = None
         if data.X_stop is not None:
+            y_stop = None if data.y_stop is None else class_numbers(data.y_stop, data.task)
             stop = train.create_valid(
-                data.X_stop, data.y_stop, weight=data.weight_stop, params=settings
+                data.X_stop, y_stop, weight=data.weight_stop, params=settings
             ).construct()
         data.native[key] = (train, stop)
     pair: tuple[Any, Any | None] = data.native[key]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.exceptions import BundleError, ConfigError, TrainingError
 
 Parameters = dict[str, float | int | str | bool]
@@ -18,7 +19,7 @@ Vector = NDArray[np.float64]
 
 
 class FittedModel(Protocol):
-    """A fitted two-class estimator that predicts on one thread and saves itself without pickle."""
+    """A fitted estimator that predicts on one thread and saves itself without pickle."""
 
     @property
     def n_features(self) -> int:
@@ -28,8 +29,15 @@ class FittedModel(Protocol):
     def n_rounds(self) -> int:
         """Number of trees kept."""
 
+    @property
+    def n_outputs(self) -> int:
+        """1, or 3 for a model of three classes."""
+
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,), of a finite C-contiguous matrix of shape (n, n_features)."""
+        """Probabilities of the rows of a finite C-contiguous matrix of shape (n, n_features).
+
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`.
+        """
 
     def importance(self) -> Vector:
         """Gain of each column, shape (n_features,), non-negative and summing to 1 (all 0 without splits)."""
@@ -58,6 +66,8 @@ class SearchRange:
 class FitData:
     """A training slice and, for early stopping, a later slice; matrices of shape (n, n_features).
 
+    `y` holds the labels of the `task`: 0 and 1, or `config.CLASSES`, of which one may be absent.
+
     `native` keeps what an estimator builds from the matrices once, for example a binned data set, so
     that many parameter sets can be fitted on it. One `FitData` must not be fitted from two threads at once.
     """
@@ -68,6 +78,7 @@ class FitData:
     X_stop: Matrix | None = None
     y_stop: Vector | None = None
     weight_stop: Vector | None = None
+    task: Task = "binary"
     native: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -191,6 +202,11 @@ class ModelSpec:
                 "the files do not belong together; register the version again."
             )
         return model
+
+
+def class_numbers(y: Vector, task: Task) -> Vector:
+    """Labels as the boosters want them: 0 … K-1."""
+    return y if task == "binary" else y + 1.0
 
 
 def normalised(gain: NDArray[Any]) -> Vector:

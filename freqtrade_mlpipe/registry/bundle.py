@@ -250,7 +250,9 @@ def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> B
             refuse_compressed(name, files[name])
     baseline = _load_baseline(files[BASELINE_FILE]) if BASELINE_FILE in files else None
     test = (
-        selftest.from_files(files, manifest.features, len(members))
+        selftest.from_files(
+            files, manifest.features, sum(member.model.n_outputs for member in members)
+        )
         if selftest.EXPECTED_FILE in files
         else None
     )

@@ -9,22 +9,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.member import Member, signals
+from freqtrade_mlpipe.config import CLASSES, Task
+from freqtrade_mlpipe.member import Member, Signs, answer_columns
 from freqtrade_mlpipe.metrics import (
     baseline_log_losses,
+    class_log_losses,
     classification_scores,
     expected_calibration_error,
     expected_profit,
     last_known_outcome,
+    log_losses,
     sharpe_ratio,
+    three_class_scores,
 )
 from freqtrade_mlpipe.splits import Fold
-from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns
+from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns, traded_returns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _YEAR = pd.Timedelta(days=365)
+_CLASSES: Mapping[Task, tuple[float, ...]] = {"binary": (0.0, 1.0), "three_class": CLASSES}
+
+SHORT_COLUMNS = ("proba_short", "proba_flat", "edge_short")
+"""What three classes add to the out-of-sample rows, in the order of `member.answer_columns`."""
 
 
 def out_of_sample(
@@ -39,55 +47,75 @@ def out_of_sample(
     for number, (fold, member) in enumerate(zip(folds, members, strict=True)):
         rows = fold.test
         proba = member.predict_proba(data.X.iloc[rows])
-        losses = baseline_log_losses(data.y[fold.train], data.y[rows], last[fold.train], last[rows])
-        returns = data.returns_of(rows)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "y": data.y[rows],
-                    "proba": proba,
-                    "edge": proba - member.thresholds.enter,
-                    "signal": signals(proba, member.thresholds),
-                    "forward_return": np.nan if returns is None else returns,
-                    "weight": data.weight[rows],
-                    "fold": number,
-                    "known_at": data.known_at[rows],
-                    "loss_class_prior": losses["class_prior"],
-                    "loss_last_value": losses["last_value"],
-                    "row": rows,
-                },
-                index=pd.MultiIndex.from_arrays(
-                    [data.pairs[rows], data.dates[rows]], names=["pair", "date"]
-                ),
-            )
+        answers = answer_columns(proba, member.thresholds)
+        baselines = baseline_log_losses(
+            data.y[fold.train], data.y[rows], last[fold.train], last[rows], _CLASSES[data.task]
         )
+        returns, shorts = data.returns_of(rows), data.shorts_of(rows)
+        part = {
+            "y": data.y[rows],
+            "proba": answers[:, 0],
+            "edge": answers[:, 1],
+            "signal": member.thresholds.signals(proba),
+            "position": member.thresholds.positions(proba),
+            "forward_return": np.nan if returns is None else returns,
+            "weight": data.weight[rows],
+            "fold": number,
+            "known_at": data.known_at[rows],
+            "loss": _losses(data.y[rows], proba),
+            "loss_class_prior": baselines["class_prior"],
+            "loss_last_value": baselines["last_value"],
+            "row": rows,
+        }
+        if data.task == "three_class":
+            part |= dict(zip(SHORT_COLUMNS, answers[:, 2:].T, strict=True))
+            part["short_return"] = np.nan if shorts is None else shorts
+        index = pd.MultiIndex.from_arrays(
+            [data.pairs[rows], data.dates[rows]], names=["pair", "date"]
+        )
+        parts.append(pd.DataFrame(part, index=index))
     return pd.concat(parts)
 
 
-def scores_of(
-    data: TrainingData, rows: Ints, proba: Floats, enter: NDArray[np.bool_]
-) -> dict[str, float]:
-    """Scores of probabilities and entry decisions on some rows of the data.
+def probabilities_of(oos: pd.DataFrame) -> Floats:
+    """Probabilities as a member gives them, from the columns of `out_of_sample`."""
+    if "proba_short" not in oos:
+        return oos["proba"].to_numpy()
+    return oos[["proba_short", "proba_flat", "proba"]].to_numpy()
 
-    accuracy, precision, recall, f1, mcc of the entry decision; roc_auc, log_loss, brier and
-    expected_calibration_error of the probability; with forward returns expected_profit (mean net
-    return of an entry), sharpe (annualised) and sharpe_per_candle of the trades. Every row counts
-    once. A score that is not defined is absent.
+
+def _losses(y: Floats, proba: Floats) -> Floats:
+    return log_losses(y, proba) if proba.ndim == 1 else class_log_losses(y, proba)
+
+
+def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) -> dict[str, float]:
+    """Scores of probabilities and trades (1 long, -1 short, 0 none) on some rows of the data.
+
+    accuracy, precision, recall, f1, mcc of the trades as decisions for a class; roc_auc, log_loss,
+    brier and expected_calibration_error of the probabilities; with forward returns expected_profit
+    (mean net return of a trade), sharpe (annualised) and sharpe_per_candle of the trades. Every row
+    counts once. A score that is not defined is absent.
     """
     y = data.y[rows]
-    scores = classification_scores(y, enter.astype(np.float64))
-    scores |= {
-        name: value
-        for name, value in classification_scores(y, proba).items()
-        if name in ("roc_auc", "log_loss", "brier")
-    }
-    scores["expected_calibration_error"] = expected_calibration_error(y, proba)
-    scores["positive_rate"] = float(y.mean())
-    scores["entry_rate"] = float(enter.mean())
-    returns = data.returns_of(rows)
-    if returns is not None:
-        booked = portfolio_returns(data, rows, enter)
-        scores["expected_profit"] = expected_profit(enter, returns, data.round_trip_cost)
+    if data.task == "three_class":
+        scores = three_class_scores(y, proba, position)
+        scores["negative_rate"] = float((y == -1).mean())
+        scores["short_rate"] = float((position == -1).mean())
+    else:
+        scores = classification_scores(y, position.astype(np.float64))
+        scores |= {
+            name: value
+            for name, value in classification_scores(y, proba).items()
+            if name in ("roc_auc", "log_loss", "brier")
+        }
+        scores["expected_calibration_error"] = expected_calibration_error(y, proba)
+    scores["positive_rate"] = float((y == 1).mean())
+    scores["entry_rate"] = float((position != 0).mean())
+    if data.forward_return is not None:
+        booked = portfolio_returns(data, rows, position)
+        scores["expected_profit"] = expected_profit(
+            position != 0, traded_returns(data, rows, position), data.round_trip_cost
+        )
         scores["sharpe"] = sharpe_ratio(booked, periods_per_year=_YEAR / data.candle)
         scores["sharpe_per_candle"] = sharpe_ratio(booked)
     return defined(scores)

@@ -17,6 +17,7 @@ from freqtrade_mlpipe.trainer.evaluation import (
     importance_of,
     importance_stability,
     out_of_sample,
+    probabilities_of,
     scores_of,
 )
 from freqtrade_mlpipe.trainer.inputs import Inputs
@@ -65,9 +66,7 @@ def make_report(
 
 
 def _scores(data: TrainingData, oos: pd.DataFrame) -> dict[str, float]:
-    return scores_of(
-        data, oos["row"].to_numpy(), oos["proba"].to_numpy(), oos["edge"].to_numpy() >= 0
-    )
+    return scores_of(data, oos["row"].to_numpy(), probabilities_of(oos), oos["position"].to_numpy())
 
 
 def _mean_auc(by_fold: Sequence[Mapping[str, float]], n_rows: Sequence[int]) -> float:
@@ -87,8 +86,8 @@ def _mean_auc(by_fold: Sequence[Mapping[str, float]], n_rows: Sequence[int]) -> 
 def validation_scores(production: Member, held_out: TrainingData) -> dict[str, float]:
     """Scores of the production member on a later period, named ``val_``."""
     proba = production.predict_proba(held_out.X)
-    enter = proba >= production.thresholds.enter
-    scores = scores_of(held_out, np.arange(len(held_out)), proba, enter)
+    position = production.thresholds.positions(proba)
+    scores = scores_of(held_out, np.arange(len(held_out)), proba, position)
     scores["n_rows"] = float(len(held_out))
     return {f"val_{name}": value for name, value in scores.items()}
 
@@ -105,7 +104,6 @@ def _fold_summary(
         "n_train": n_train,
         "n_test": n_test,
         "n_trees": member.model.n_rounds,
-        "enter": member.thresholds.enter,
-        "exit": member.thresholds.exit,
+        **asdict(member.thresholds),
         "metrics": dict(metrics),
     }

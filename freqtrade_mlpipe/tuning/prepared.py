@@ -12,11 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.calibration import Calibrator, fit_calibrator
-from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
+from freqtrade_mlpipe.calibration import (
+    Calibrator,
+    ClassCalibrator,
+    fit_calibrator,
+    fit_class_calibrator,
+)
+from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
-from freqtrade_mlpipe.member import Thresholds
+from freqtrade_mlpipe.member import SideThresholds, Thresholds
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
 from freqtrade_mlpipe.splits import tail_slices
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
@@ -54,11 +59,11 @@ class Fitted:
 
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator
-    thresholds: Thresholds
+    calibrator: Calibrator | ClassCalibrator
+    thresholds: Thresholds | SideThresholds
 
     def predict_proba(self, matrix: Matrix) -> Floats:
-        """Calibrated class-1 probability of preprocessed rows."""
+        """Calibrated probabilities of preprocessed rows, as `Member.predict_proba`."""
         return self.calibrator.apply(self.model.predict_proba(matrix))
 
 
@@ -78,9 +83,10 @@ class PreparedSlice:
     y_calibrate: Floats
     weight_calibrate: Floats
     returns_calibrate: Floats | None
+    shorts_calibrate: Floats | None
     round_trip_cost: float
     horizon_candles: int
-    class_offset: float
+    class_weights: Floats
 
     def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
         """Fit the bare model, without calibration."""
@@ -92,25 +98,33 @@ class PreparedSlice:
         The calibrator and the thresholds share their rows: a sigmoid has two parameters, so that
         thresholds chosen on the rows it was fitted on are hardly flattered by it.
         """
-        config = self.recipe.model
         model = self.fit_model(params)
         raw = model.predict_proba(self.X_calibrate)
-        calibrator = fit_calibrator(
-            config.calibration,
-            raw,
-            self.y_calibrate,
-            self.weight_calibrate,
-            n_effective=len(raw) / self.horizon_candles,
-            offset=self.class_offset,
-        )
+        calibrator = self._calibrator(raw)
         thresholds = choose_thresholds(
             calibrator.apply(raw),
             self.y_calibrate,
             self.returns_calibrate,
             round_trip_cost=self.round_trip_cost,
             horizon_candles=self.horizon_candles,
+            short_return=self.shorts_calibrate,
         )
         return Fitted(model, self.preprocessor, calibrator, thresholds)
+
+    def _calibrator(self, raw: Floats) -> Calibrator | ClassCalibrator:
+        kind, weights = self.recipe.model.calibration, self.class_weights
+        rows = raw, self.y_calibrate, self.weight_calibrate
+        n_effective = len(raw) / self.horizon_candles
+        if self.fit_data.task == "three_class":
+            return fit_class_calibrator(
+                kind,
+                *rows,
+                n_effective=n_effective,
+                class_weights=weights.tolist(),
+                seen=np.isin(CLASSES, self.fit_data.y).tolist(),
+            )
+        offset = -float(np.log(weights[1] / weights[0]))
+        return fit_calibrator(kind, *rows, n_effective=n_effective, offset=offset)
 
 
 def prepare_slice(
@@ -145,7 +159,6 @@ def prepare_slice(
     if columns is None and recipe.model.feature_selection:
         used = _selected(preprocessor, fit_data, recipe.model)
         preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
-    odds = _class_weights(data.y[fit], recipe.model)
     return PreparedSlice(
         recipe=recipe,
         preprocessor=preprocessor,
@@ -154,9 +167,10 @@ def prepare_slice(
         y_calibrate=data.y[calibrate],
         weight_calibrate=data.weight[calibrate],
         returns_calibrate=data.returns_of(calibrate),
+        shorts_calibrate=data.shorts_of(calibrate),
         round_trip_cost=data.round_trip_cost,
         horizon_candles=data.horizon_candles,
-        class_offset=-float(np.log(odds[1] / odds[0])),
+        class_weights=_class_weights(data.y[fit], data.task, recipe.model),
     )
 
 
@@ -189,16 +203,17 @@ def _matrices(
     X = data.X if len(columns) == data.X.shape[1] else data.X[columns]
     X_fit = X.iloc[fit]
     preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
-    odds = _class_weights(data.y[fit], recipe.model)
+    odds = _class_weights(data.y[fit], data.task, recipe.model)
     return preprocessor, FitData(
         X=preprocessor.transform(X_fit),
         y=data.y[fit],
-        weight=_row_weights(data, fit, recipe.model) * odds[data.y[fit].astype(np.int64)],
+        weight=_row_weights(data, fit, recipe.model) * odds[_class_of(data, fit)],
         X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
         y_stop=None if stop is None else data.y[stop],
         weight_stop=None
         if stop is None
-        else _row_weights(data, stop, recipe.model) * odds[data.y[stop].astype(np.int64)],
+        else _row_weights(data, stop, recipe.model) * odds[_class_of(data, stop)],
+        task=data.task,
     )
 
 
@@ -222,11 +237,20 @@ def _row_weights(data: TrainingData, rows: Ints, config: ModelConfig) -> Floats:
     return np.asarray(weight * (len(weight) / total), dtype=np.float64)
 
 
-def _class_weights(y: Floats, config: ModelConfig) -> Floats:
+def _class_weights(y: Floats, task: Task, config: ModelConfig) -> Floats:
+    """Weight of each class in ascending order; "balanced" gives those that occur the same say."""
+    classes = (0.0, 1.0) if task == "binary" else CLASSES
     if config.class_weight == "none":
-        return np.ones(2)
-    positive = float(y.mean())
-    return np.array([0.5 / (1 - positive), 0.5 / positive])
+        return np.ones(len(classes))
+    share = np.array([float((y == value).mean()) for value in classes])
+    even = 1.0 / np.count_nonzero(share)
+    return np.where(share > 0, even / np.where(share > 0, share, 1.0), 1.0)
+
+
+def _class_of(data: TrainingData, rows: Ints) -> Ints:
+    """Number of each row's class, counted from 0."""
+    first = 0.0 if data.task == "binary" else CLASSES[0]
+    return (data.y[rows] - first).astype(np.int64)
 
 
 def _selected(preprocessor: Preprocessor, fit_data: FitData, config: ModelConfig) -> list[str]:
