@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.calibration import Calibrator, ClassCalibrator
-from freqtrade_mlpipe.config import CLASSES
+from freqtrade_mlpipe.calibration import Calibrator, ClassCalibrator, ValueCalibrator
+from freqtrade_mlpipe.config import CLASSES, N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
 from freqtrade_mlpipe.features import Preprocessor
 from freqtrade_mlpipe.models import MODELS, FittedModel
@@ -20,15 +20,21 @@ from freqtrade_mlpipe.models import MODELS, FittedModel
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
 
-_FORMATS: Mapping[int, int] = {1: 1, 3: 2}
-"""Outputs of the model → format of the file: what a binary model writes is read by every version."""
+_FORMATS: Mapping[Task, int] = {"binary": 1, "three_class": 2, "regression": 2}
+"""Format of the file: what a binary model writes is read by every version."""
+_CALIBRATORS: Mapping[Task, type[Calibrator] | type[ClassCalibrator] | type[ValueCalibrator]] = {
+    "binary": Calibrator,
+    "three_class": ClassCalibrator,
+    "regression": ValueCalibrator,
+}
 _JSON_FILE = "member.json"
 _SHORT, _LONG = CLASSES.index(-1.0), CLASSES.index(1.0)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Calibrated probabilities at which to act: enter at or above `enter`, leave at or below `exit`.
+    """Calibrated probabilities, or predicted returns, at which to act: enter at or above `enter`, leave at or below
+    `exit`.
 
     Raises
     ------
@@ -109,7 +115,7 @@ class Member:
     model_type: str
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator | ClassCalibrator
+    calibrator: Calibrator | ClassCalibrator | ValueCalibrator
     thresholds: Thresholds | SideThresholds
     train_start: pd.Timestamp
     train_end: pd.Timestamp
@@ -120,7 +126,8 @@ class Member:
     def predict_proba(self, X: pd.DataFrame) -> Floats:
         """Calibrated probabilities; NaN where a kept feature of the row is missing.
 
-        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`.
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A regression gives
+        its calibrated predicted log returns, shape (n,).
 
         Raises
         ------
@@ -131,9 +138,10 @@ class Member:
         usable = np.isfinite(matrix).all(axis=1)
         if usable.all():
             return self._calibrated(matrix)
-        proba = np.full((len(matrix), self.model.n_outputs), np.nan)
-        proba[usable] = self._calibrated(matrix[usable]).reshape(-1, self.model.n_outputs)
-        return proba[:, 0] if self.model.n_outputs == 1 else proba
+        n_outputs = N_OUTPUTS[self.model.task]
+        proba = np.full((len(matrix), n_outputs), np.nan)
+        proba[usable] = self._calibrated(matrix[usable]).reshape(-1, n_outputs)
+        return proba[:, 0] if n_outputs == 1 else proba
 
     def _calibrated(self, matrix: NDArray[np.float32]) -> Floats:
         return self.calibrator.apply(self.model.predict_proba(np.ascontiguousarray(matrix)))
@@ -141,7 +149,7 @@ class Member:
     def to_files(self) -> dict[str, bytes]:
         """The member as file contents by name; `from_files` gives back one that predicts the same bits."""
         content = {
-            "format": _FORMATS[self.model.n_outputs],
+            "format": _FORMATS[self.model.task],
             "model_type": self.model_type,
             "preprocessor": self.preprocessor.to_dict(),
             "calibrator": self.calibrator.to_dict(),
@@ -152,7 +160,9 @@ class Member:
             "valid_to": None if self.valid_to is None else self.valid_to.isoformat(),
             "n_train_rows": self.n_train_rows,
         }
-        if self.model.n_outputs > 1:
+        if self.model.task != "binary":
+            content["task"] = self.model.task
+        if self.model.task == "three_class":
             content["classes"] = list(CLASSES)
         text = json.dumps(content, sort_keys=True, allow_nan=False, indent=1)
         return {
@@ -173,17 +183,15 @@ class Member:
         try:
             model_type = str(content["model_type"])
             preprocessor = Preprocessor.from_dict(content["preprocessor"])
-            three = content["format"] == _FORMATS[3]
+            task = _task_of(content)
+            three = task == "three_class"
             if three and content["classes"] != list(CLASSES):
                 raise BundleError(
                     f"The classes must be {list(CLASSES)}, found {content['classes']}."
                 )
-            calibrator, thresholds = (
-                (ClassCalibrator, SideThresholds) if three else (Calibrator, Thresholds)
-            )
             rest: dict[str, Any] = {
-                "calibrator": calibrator.from_dict(content["calibrator"]),
-                "thresholds": thresholds(**content["thresholds"]),
+                "calibrator": _CALIBRATORS[task].from_dict(content["calibrator"]),
+                "thresholds": (SideThresholds if three else Thresholds)(**content["thresholds"]),
                 "train_start": _utc(content["train_start"]),
                 "train_end": _utc(content["train_end"]),
                 "valid_from": _utc(content["valid_from"]),
@@ -200,10 +208,9 @@ class Member:
         if name not in files:
             raise BundleError(f"The member has no {name}, found: {', '.join(sorted(files))}.")
         model = MODELS[model_type].load(files[name], len(preprocessor.kept_columns))
-        if _FORMATS.get(model.n_outputs) != content["format"]:
+        if model.task != task:
             raise BundleError(
-                f"{_JSON_FILE} describes another kind of model than {name}, which has {model.n_outputs} outputs: "
-                "the files do not belong together."
+                f"{_JSON_FILE} is of the task {task}, {name} of {model.task}: the files do not belong together."
             )
         return cls(model_type=model_type, model=model, preprocessor=preprocessor, **rest)
 
@@ -215,15 +222,17 @@ class Prediction:
     Attributes
     ----------
     proba : ndarray of float64
-        Calibrated probability of class 1 (with three classes: long); NaN without an answer.
+        Calibrated probability of class 1 (with three classes: long); NaN without an answer, and of a regression.
     edge : ndarray of float64
-        `proba` less the enter threshold of the member that spoke; NaN without an answer.
+        `proba` (of a regression `value`) less the enter threshold of the member that spoke; NaN without an answer.
     signal : ndarray of int8
         1 enter, -1 leave (with three classes: enter short), 0 neither or no answer.
     do_predict : ndarray of int8
         1 usable, 0 missing inputs, -1 no member may speak for the candle (in-sample).
     short : ShortSide or None
         With three classes.
+    value : ndarray of float64 or None
+        Of a regression: predicted log return, before fees; NaN without an answer.
     """
 
     proba: Floats
@@ -231,6 +240,7 @@ class Prediction:
     signal: Signs
     do_predict: Signs
     short: ShortSide | None = None
+    value: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,10 +287,10 @@ def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex)
         if member.valid_to is not None:
             inside &= np.asarray(dates < member.valid_to)
         speaker[inside] = number
-    n_outputs = {member.model.n_outputs for member in members}
-    if len(n_outputs) > 1:
-        raise ValueError(f"Members must be of one kind, found ones with {n_outputs} outputs.")
-    answers = np.full((len(dates), 2 if n_outputs != {3} else 5), np.nan)
+    tasks = {member.model.task for member in members}
+    if len(tasks) > 1:
+        raise ValueError(f"Members must be of one kind, found {', '.join(sorted(tasks))}.")
+    answers = np.full((len(dates), 2 if tasks != {"three_class"} else 5), np.nan)
     signal = np.zeros(len(dates), dtype=np.int8)
     for number in np.unique(speaker[speaker >= 0]):
         member, rows = members[number], np.flatnonzero(speaker == number)
@@ -290,11 +300,14 @@ def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex)
     proba, edge, *short = answers.T
     answered = np.where(np.isnan(proba), 0, 1)
     do_predict = np.where(speaker < 0, -1, answered).astype(np.int8)
+    if tasks == {"regression"}:
+        nothing = np.full(len(dates), np.nan)
+        return Prediction(nothing, edge, signal, do_predict, value=proba)
     return Prediction(proba, edge, signal, do_predict, ShortSide(*short) if short else None)
 
 
 def answer_columns(proba: Floats, thresholds: Thresholds | SideThresholds) -> Floats:
-    """Columns proba and edge; with three classes also those of `ShortSide`: shape (n, 2) or (n, 5)."""
+    """Columns proba (or predicted value) and edge; with three classes also those of `ShortSide`: (n, 2) or (n, 5)."""
     if isinstance(thresholds, Thresholds):
         return np.column_stack([proba, proba - thresholds.enter])
     short, flat, long = proba.T
@@ -305,6 +318,14 @@ def _model_file(model_type: str) -> str:
     return f"model{MODELS[model_type].file_suffix}"
 
 
+def _task_of(content: Mapping[str, Any]) -> Task:
+    task: Any = content["task"] if content["format"] != _FORMATS["binary"] else "binary"
+    if _FORMATS.get(task) != content["format"]:
+        raise BundleError(f"{_JSON_FILE} of format {content['format']} has the task {task!r}.")
+    found: Task = task
+    return found
+
+
 def _read_json(files: Mapping[str, bytes]) -> dict[str, Any]:
     try:
         content = json.loads(files[_JSON_FILE])
@@ -312,7 +333,7 @@ def _read_json(files: Mapping[str, bytes]) -> dict[str, Any]:
         raise BundleError(f"{_JSON_FILE} is missing or not JSON: {error!r}") from error
     if not isinstance(content, dict) or content.get("format") not in _FORMATS.values():
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        readable = " and ".join(map(str, _FORMATS.values()))
+        readable = " and ".join(map(str, sorted(set(_FORMATS.values()))))
         raise BundleError(
             f"{_JSON_FILE} has format {found!r}, this version reads {readable}: update freqtrade_mlpipe."
         )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.config import LabelConfig, MLPipeConfig, timeframe_length
+from freqtrade_mlpipe.config import LabelConfig, MLPipeConfig, Task, timeframe_length
 from freqtrade_mlpipe.dataset import TrainingData, build_dataset
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, Frames
@@ -29,6 +29,7 @@ from freqtrade_mlpipe.registry import ModelRegistry, ModelVersion, RegistryUnava
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
+    BASELINES_OF,
     BacktestSummary,
     Comparison,
     Evidence,
@@ -38,7 +39,7 @@ from freqtrade_mlpipe.registry.pending import keep_pending
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
-from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport
+from freqtrade_mlpipe.trainer import BASELINE_METRICS, ModelTrainer, TrainedModel, TrainingReport
 from freqtrade_mlpipe.training_record import describe_version, record_data, record_training
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,10 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Stage, steps done, steps in all."""
 
-BASELINE_METRICS = {
-    "class_prior": "baseline_log_loss",
-    "last_value": "baseline_last_value_log_loss",
-}
-"""Baseline → the trainer's metric with its log-loss."""
+LOSS_METRICS: Mapping[Task, str] = {
+    "binary": "log_loss", "three_class": "log_loss", "regression": "squared_error"
+}  # fmt: skip
+"""The trainer's metric with the loss that baselines are compared by."""
 
 BLOCK_HORIZONS = 5
 """Mean block length of the bootstrap, in label horizons: overlapping labels make losses dependent for one and more."""
@@ -145,11 +145,11 @@ def significance(
 ) -> dict[str, float]:
     """What the statistical gates need to know of a training, as metrics.
 
-    Block-bootstrap p-values of "the log-loss is not lower than the baseline's", rows of one date resampled together
+    Block-bootstrap p-values of "the loss is not lower than the baseline's", rows of one date resampled together
     in blocks of several horizons; moments of the net-of-fee return series of the out-of-sample signals; the variance
     of the trials' Sharpe ratios.
     """
-    oos = report.oos[report.oos["proba"].notna()]
+    oos = report.oos[report.oos["loss"].notna()]
     dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
     found = {
         f"p_value_{name}": block_bootstrap_p_value(
@@ -159,6 +159,7 @@ def significance(
             dates=dates,
         )
         for name in BASELINE_METRICS
+        if f"loss_{name}" in oos
     }
     gross = oos["forward_return"]
     if "short_return" in oos:
@@ -293,17 +294,19 @@ def gather_evidence(
     frames : the candles of other pairs and timeframes that they look at.
     backtest, champion : freqtrade's results on the final window; None: nothing else is in production.
     """
-    metrics = version.metrics
+    metrics, task = version.metrics, bundle.manifest.label_config().task
     nan = float("nan")
     return Evidence(
+        task=task,
         metrics=metrics,
         baselines={
             name: Comparison(
-                metrics.get("log_loss", nan),
+                metrics.get(LOSS_METRICS[task], nan),
                 metrics.get(key, nan),
                 metrics.get(f"p_value_{name}", nan),
             )
             for name, key in BASELINE_METRICS.items()
+            if name in BASELINES_OF[task]
         },
         oos_returns=ReturnMoments(
             n_obs=int(metrics.get("oos_n_periods", 0)),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import MLPipeConfig, ModelConfig
-from freqtrade_mlpipe.metrics import classification_scores, three_class_scores
+from freqtrade_mlpipe.metrics import classification_scores, three_class_scores, value_scores
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.trainer import TrainedModel
 from freqtrade_mlpipe.trainer.evaluation import importance_of
@@ -77,7 +77,9 @@ def record_training(
     tracker.log_trials(report.trials, direction=config.direction)
     tracker.log_feature_importance(report.feature_importance)
     tracker.log_importance_stability(_importances(model))
-    oos = report.oos[report.oos["proba"].notna()]
+    oos = report.oos[report.oos["loss"].notna()]
+    if "proba" not in oos:
+        return
     tracker.log_confusion_matrix(oos["y"], oos["position"])
     if "proba_short" in oos:
         return
@@ -93,6 +95,8 @@ DESCRIBED_METRICS = {
     "baseline_log_loss": "Log-loss of the class prior",
     "brier": "Brier score",
     "expected_calibration_error": "Calibration error",
+    "spearman": "Rank correlation of predicted and true returns",
+    "rmse": "Root mean squared error",
     "f1": "F1",
     "sharpe": "Sharpe ratio of the signals, annual",
     "n_oos_rows": "Out-of-sample rows",
@@ -132,6 +136,8 @@ def _in_sample(model: TrainedModel, X: pd.DataFrame, y: pd.Series) -> dict[str, 
     known = y.notna().to_numpy() & ~np.isnan(proba.reshape(len(proba), -1)).any(axis=1)
     truth, proba = y.to_numpy()[known], proba[known]
     enter = model.production.thresholds.positions(proba).astype(np.float64)
+    if model.production.model.task == "regression":
+        return value_scores(truth, proba)
     if proba.ndim == 2:
         return three_class_scores(truth, proba, enter)
     decided = classification_scores(truth, enter)

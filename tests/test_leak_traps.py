@@ -6,7 +6,7 @@ import pytest
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
 from freqtrade_mlpipe.labels import make_labels
-from freqtrade_mlpipe.metrics import roc_auc
+from freqtrade_mlpipe.metrics import roc_auc, value_scores
 from freqtrade_mlpipe.splits import make_splitter
 from freqtrade_mlpipe.tuning import Recipe, TrainingData, prepare_slice
 
@@ -14,6 +14,9 @@ HOUR = pd.Timedelta("1h")
 HORIZON = 12
 METHODS = ["timeseries", "sliding", "purged_kfold", "cpcv"]
 SEEDS = range(5)
+CLASSES_OF_KINDS = [
+    (kind, classes) for kind in ("direction", "threshold", "triple_barrier") for classes in (2, 3)
+]
 
 
 def random_walk(seed: int, n: int = 1500) -> pd.DataFrame:
@@ -68,9 +71,13 @@ def splitter_of(method: str):
 
 
 def skill(data: TrainingData, method: str) -> float:
-    """Mean over folds and classes of how well the test rows are ranked: 0.5 is chance."""
+    """Mean over folds and classes of how well the test rows are ranked: 0.5 is chance.
+
+    For returns half of one plus the rank correlation.
+    """
+    calibration = "sigmoid" if data.task == "regression" else "isotonic"
     recipe = Recipe(
-        ModelConfig(parameters={"n_estimators": 15}, calibration="isotonic", n_jobs=1),
+        ModelConfig(parameters={"n_estimators": 15}, calibration=calibration, n_jobs=1),
         FeatureConfig(),
     )
     scores = []
@@ -78,15 +85,16 @@ def skill(data: TrainingData, method: str) -> float:
         fitted = prepare_slice(data, fold.train, recipe, early_stopping=False).fit({})
         proba = fitted.predict_proba(fitted.preprocessor.transform(data.X.iloc[fold.test]))
         y = data.y[fold.test]
-        if proba.ndim == 1:
+        if data.task == "regression":
+            scores.append(0.5 * (1 + value_scores(y, proba)["spearman"]))
+        elif data.task == "binary":
             scores.append(roc_auc(y, proba))
         else:
             scores += [roc_auc(y == side, proba[:, k]) for k, side in ((0, -1.0), (2, 1.0))]
     return float(np.nanmean(scores))
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", ["direction", "threshold", "triple_barrier"])
+@pytest.mark.parametrize(("kind", "classes"), [*CLASSES_OF_KINDS, ("forward_return", 2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_no_label_and_no_split_finds_skill_in_a_random_walk(method, kind, classes) -> None:
     labels = LabelConfig(kind=kind, classes=classes, horizon_candles=HORIZON)
@@ -96,8 +104,7 @@ def test_no_label_and_no_split_finds_skill_in_a_random_walk(method, kind, classe
     assert max(found) < 0.68
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", ["direction", "threshold", "triple_barrier"])
+@pytest.mark.parametrize(("kind", "classes"), CLASSES_OF_KINDS)
 def test_the_trap_is_armed(kind, classes) -> None:
     """Rows drawn at random into training and test rank far above chance on the same data."""
     from sklearn.ensemble import RandomForestClassifier

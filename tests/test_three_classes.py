@@ -82,7 +82,7 @@ class TestModels:
         assert proba.shape == (600, 3)
         np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
         again = MODELS[name].load(model.to_bytes(), 4)
-        assert (model.n_outputs, model.n_rounds) == (again.n_outputs, again.n_rounds) == (3, 12)
+        assert (model.task, model.n_rounds) == (again.task, again.n_rounds) == ("three_class", 12)
         np.testing.assert_array_equal(again.predict_proba(X), proba)
         assert model.importance().argmax() == 0
         assert model.predict_proba(X[:0]).shape == (0, 3)
@@ -95,7 +95,7 @@ class TestModels:
         model, matrix = self.fit(name, y[kept].to_numpy(), X[kept].to_numpy())
         again = MODELS[name].load(model.to_bytes(), 4)
         proba = again.predict_proba(matrix)
-        assert again.n_outputs == 3
+        assert again.task == "three_class"
         assert (
             proba[:, CLASSES.index(absent)].max()
             < (0.0 if name == "random_forest" else 0.35) + 1e-9
@@ -111,7 +111,7 @@ class TestModels:
         model = MODELS["random_forest"].fit(
             {"n_estimators": 3}, FitData(X.to_numpy(), y, np.ones(600)), seed=1
         )
-        assert MODELS["random_forest"].load(model.to_bytes(), 4).n_outputs == 1
+        assert MODELS["random_forest"].load(model.to_bytes(), 4).task == "binary"
 
 
 class TestCalibration:

@@ -9,6 +9,7 @@ from freqtrade_mlpipe.calibration.binary import (
     fit_calibrator,
 )
 from freqtrade_mlpipe.calibration.classes import ClassCalibrator, fit_class_calibrator
+from freqtrade_mlpipe.calibration.values import ValueCalibrator, fit_value_calibrator
 
 __all__ = [
     "MARGIN",
@@ -17,6 +18,8 @@ __all__ = [
     "Calibrator",
     "CalibratorKind",
     "ClassCalibrator",
+    "ValueCalibrator",
     "fit_calibrator",
     "fit_class_calibrator",
+    "fit_value_calibrator",
 ]

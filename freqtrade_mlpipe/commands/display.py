@@ -36,6 +36,8 @@ HEADLINE_METRICS = {
     "baseline_log_loss": "log-loss of the class prior",
     "brier": "Brier score",
     "expected_calibration_error": "calibration error",
+    "spearman": "rank correlation of predicted and true returns",
+    "rmse": "root mean squared error",
     "f1": "F1",
     "accuracy": "accuracy",
     "positive_rate": "share of positive labels",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,15 +13,20 @@ from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
-from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.config import MLPipeConfig, Task
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
 from freqtrade_mlpipe.integration.results import SERVED_KEY, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
-from freqtrade_mlpipe.member import ShortSide
 
 logger = logging.getLogger(__name__)
+
+_MORE_COLUMNS: Mapping[Task, tuple[str, ...]] = {
+    "binary": (),
+    "three_class": ("mlpipe_proba_short", "mlpipe_proba_flat", "mlpipe_edge_short"),
+    "regression": ("mlpipe_prediction",),
+}
 
 
 class ServingError(OperationalException, ValueError):
@@ -44,7 +50,8 @@ class MLPipeMixin(IStrategy):
 
     A model of three classes (``labels.classes`` 3) speaks of both sides: ``mlpipe_proba`` and ``mlpipe_edge`` are those
     of long, ``mlpipe_signal`` is 1 long, -1 short, 0 none, and there are also ``mlpipe_proba_short``,
-    ``mlpipe_proba_flat`` and ``mlpipe_edge_short``.
+    ``mlpipe_proba_flat`` and ``mlpipe_edge_short``. A model of ``forward_return`` labels has no probability:
+    ``mlpipe_prediction`` is the log return it predicts, before fees, and ``mlpipe_edge`` that minus its threshold.
 
     In a backtest each candle is predicted by the walk-forward member that was trained strictly before it.
 
@@ -190,8 +197,8 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = 0
         dataframe["mlpipe_do_predict"] = 0
         dataframe["mlpipe_version"] = ""
-        if self._speaks_of_shorts():
-            self._add_short_side(dataframe, None)
+        for name, nothing in self._more_columns().items():
+            dataframe[name] = nothing
         try:
             served = self._mlpipe_served or self._reload()
             if served is None:
@@ -216,22 +223,21 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = prediction.signal
         dataframe["mlpipe_do_predict"] = prediction.do_predict
         dataframe["mlpipe_version"] = served.resolved.version
+        if prediction.value is not None:
+            dataframe["mlpipe_prediction"] = prediction.value
         if prediction.short is not None:
-            self._add_short_side(dataframe, prediction.short)
+            dataframe["mlpipe_proba_short"] = prediction.short.proba
+            dataframe["mlpipe_proba_flat"] = prediction.short.proba_flat
+            dataframe["mlpipe_edge_short"] = prediction.short.edge
         return dataframe
 
-    def _speaks_of_shorts(self) -> bool:
-        """Whether the model, or the one the configuration asks for, has three classes."""
-        served = self._mlpipe_served
-        of_model = None if served is None else served.bundle.manifest.label_config().classes
-        return 3 in (of_model, self.mlpipe.labels.classes)
-
-    @staticmethod
-    def _add_short_side(dataframe: pd.DataFrame, short: ShortSide | None) -> None:
-        nan = float("nan")
-        dataframe["mlpipe_proba_short"] = nan if short is None else short.proba
-        dataframe["mlpipe_proba_flat"] = nan if short is None else short.proba_flat
-        dataframe["mlpipe_edge_short"] = nan if short is None else short.edge
+    def _more_columns(self) -> dict[str, float]:
+        """Columns that not every model has, without an answer: those of the model and of the one that is configured."""
+        tasks = {self.mlpipe.labels.task}
+        if self._mlpipe_served is not None:
+            tasks.add(self._mlpipe_served.bundle.manifest.label_config().task)
+        names = [name for task in sorted(tasks) for name in _MORE_COLUMNS[task]]
+        return dict.fromkeys(names, float("nan"))
 
     def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""

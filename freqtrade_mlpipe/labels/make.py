@@ -26,7 +26,8 @@ class Labels:
     Attributes
     ----------
     y : Series of float64
-        1.0 or 0.0, with three classes also -1.0; NaN where the future is missing (never 0).
+        1.0 or 0.0, with three classes also -1.0; a log return for ``forward_return``. NaN where the
+        future is missing (never 0).
     known_at : Series of datetime64[ns, UTC]
         `date` of the candle at whose close the label is known; NaT where `y` is NaN. A row may
         train a model that predicts from date T on iff ``known_at < T``.
@@ -77,7 +78,8 @@ def make_labels(df: pd.DataFrame, config: LabelConfig | None = None) -> Labels:
         ``direction``: close[t+h] > close[t]. ``threshold``: forward return > `min_return`.
         ``triple_barrier``: 1 if the profit barrier is touched before the stop, 0 if the stop is;
         when time runs out first, forward return > `min_return`. A candle that touches both barriers
-        counts as a stop. `min_return` is both fees unless set.
+        counts as a stop. `min_return` is both fees unless set. ``forward_return``: log(close[t+h] /
+        open[t+1]), the log return of the trade, net of nothing.
 
         With `classes` 3: ``direction`` and ``threshold`` 1 where that return exceeds `min_return`, -1
         where it is below minus `min_return`, else 0. ``triple_barrier``: a long and a short trade run,

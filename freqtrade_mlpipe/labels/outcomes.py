@@ -45,6 +45,11 @@ def _threshold(prices: Prices, config: LabelConfig) -> Outcome:
     return replace(trade, y=np.where(known, _side(gross, config), np.nan), short_return=-gross)
 
 
+def _forward_return(prices: Prices, config: LabelConfig) -> Outcome:
+    trade = _hold(prices, config.horizon_candles)
+    return replace(trade, y=np.log1p(trade.forward_return))
+
+
 def _side(change: Floats, config: LabelConfig) -> Floats:
     """1 where the price rises by more than the minimum return, -1 where it falls by more, else 0."""
     least = _min_return(config)
@@ -133,4 +138,5 @@ KINDS: Mapping[str, Callable[[Prices, LabelConfig], Outcome]] = {
     "direction": _direction,
     "threshold": _threshold,
     "triple_barrier": _triple_barrier,
+    "forward_return": _forward_return,
 }

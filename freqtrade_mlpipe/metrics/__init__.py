@@ -24,6 +24,7 @@ from freqtrade_mlpipe.metrics.sharpe import (
 )
 from freqtrade_mlpipe.metrics.thresholds import ThresholdChoice, choose_threshold
 from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns
+from freqtrade_mlpipe.metrics.values import value_scores
 
 __all__ = [
     "ReturnMoments",
@@ -48,4 +49,5 @@ __all__ = [
     "sharpe_ratio",
     "strategy_returns",
     "three_class_scores",
+    "value_scores",
 ]

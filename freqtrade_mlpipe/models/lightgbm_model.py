@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from freqtrade_mlpipe.config import N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.models.lightgbm_text import check_lightgbm_text
 from freqtrade_mlpipe.models.spec import (
@@ -37,7 +39,12 @@ _FORCED: dict[str, Any] = {
 _TASK: Mapping[str, dict[str, Any]] = {
     "binary": {"objective": "binary", "metric": "binary_logloss"},
     "three_class": {"objective": "multiclass", "metric": "multi_logloss", "num_class": 3},
+    "regression": {"objective": "regression", "metric": "l2"},
 }
+_OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
+_TASK_OF: Mapping[str, Task] = {
+    "binary": "binary", "multiclass": "three_class", "regression": "regression"
+}  # fmt: skip
 
 
 class LightGBMModel:
@@ -48,6 +55,16 @@ class LightGBMModel:
 
         self._text = text
         self._booster = lgb.Booster(model_str=text)
+        objective = _OBJECTIVE.search(text)
+        name = "none" if objective is None else objective[1]
+        if (
+            name not in _TASK_OF
+            or self._booster.num_model_per_iteration() != N_OUTPUTS[_TASK_OF[name]]
+        ):
+            raise BundleError(
+                f"The LightGBM model has the objective {name}, which is none of ours."
+            )
+        self._task = _TASK_OF[name]
 
     @property
     def n_features(self) -> int:
@@ -57,17 +74,17 @@ class LightGBMModel:
     @property
     def n_rounds(self) -> int:
         """Number of rounds, each one tree or one a class."""
-        return int(self._booster.num_trees()) // self.n_outputs
+        return int(self._booster.num_trees()) // N_OUTPUTS[self._task]
 
     @property
-    def n_outputs(self) -> int:
-        """1, or 3 for three classes."""
-        return int(self._booster.num_model_per_iteration())
+    def task(self) -> Task:
+        """What it was fitted for."""
+        return self._task
 
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,), or of each class, shape (n, 3)."""
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), or values, shape (n,)."""
         if len(X) == 0:
-            return np.empty(0) if self.n_outputs == 1 else np.empty((0, self.n_outputs))
+            return np.empty((0, 3) if self._task == "three_class" else 0)
         return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
 
     def importance(self) -> Vector:

@@ -30,13 +30,14 @@ class FittedModel(Protocol):
         """Number of trees kept."""
 
     @property
-    def n_outputs(self) -> int:
-        """1, or 3 for a model of three classes."""
+    def task(self) -> Task:
+        """What it was fitted for."""
 
     def predict_proba(self, X: Matrix) -> Vector:
         """Probabilities of the rows of a finite C-contiguous matrix of shape (n, n_features).
 
-        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`.
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A regressor gives its
+        predicted values, shape (n,).
         """
 
     def importance(self) -> Vector:
@@ -66,7 +67,8 @@ class SearchRange:
 class FitData:
     """A training slice and, for early stopping, a later slice; matrices of shape (n, n_features).
 
-    `y` holds the labels of the `task`: 0 and 1, or `config.CLASSES`, of which one may be absent.
+    `y` holds the labels of the `task`: 0 and 1; `config.CLASSES`, of which one may be absent; or values of about unit
+    variance (estimators ignore smaller gains than rounding explains).
 
     `native` keeps what an estimator builds from the matrices once, for example a binned data set, so
     that many parameter sets can be fitted on it. One `FitData` must not be fitted from two threads at once.
@@ -84,7 +86,8 @@ class FitData:
     def __post_init__(self) -> None:
         if np.unique(self.y).size < 2:
             raise TrainingError(
-                f"The training slice has one class only ({len(self.y)} rows): lengthen the data or change the label."
+                f"The training slice has one class or value only ({len(self.y)} rows): lengthen the data or change "
+                "the label."
             )
 
 
@@ -205,8 +208,8 @@ class ModelSpec:
 
 
 def class_numbers(y: Vector, task: Task) -> Vector:
-    """Labels as the boosters want them: 0 … K-1."""
-    return y if task == "binary" else y + 1.0
+    """Labels as the boosters want them: classes counted from 0."""
+    return y + 1.0 if task == "three_class" else y
 
 
 def normalised(gain: NDArray[Any]) -> Vector:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from freqtrade_mlpipe.config import N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.models.spec import (
     FitData,
@@ -30,8 +31,14 @@ _FORCED: dict[str, Any] = {
 _TASK: Mapping[str, dict[str, Any]] = {
     "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
     "three_class": {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": 3},
+    "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
 }
-_HESSIAN = {"binary": 0.25, "three_class": 4 / 9}
+_TASK_OF: Mapping[str, Task] = {
+    "binary:logistic": "binary",
+    "multi:softprob": "three_class",
+    "reg:squarederror": "regression",
+}
+_HESSIAN = {"binary": 0.25, "three_class": 4 / 9, "regression": 1.0}
 """Of a row before the first tree, classes in balance; XGBoost doubles that of `multi:softprob`."""
 
 
@@ -44,8 +51,14 @@ class XGBoostModel:
         self._raw = raw
         self._booster = xgb.Booster(params={"nthread": 1})
         self._booster.load_model(bytearray(raw))
-        settings = json.loads(self._booster.save_config())
-        self._n_outputs = max(1, int(settings["learner"]["learner_model_param"]["num_class"]))
+        learner = json.loads(self._booster.save_config())["learner"]
+        objective = learner["objective"]["name"]
+        n_outputs = max(1, int(learner["learner_model_param"]["num_class"]))
+        if objective not in _TASK_OF or n_outputs != N_OUTPUTS[_TASK_OF[objective]]:
+            raise BundleError(
+                f"The XGBoost model has the objective {objective} and {n_outputs} outputs, which is none of ours."
+            )
+        self._task = _TASK_OF[objective]
 
     @property
     def n_features(self) -> int:
@@ -58,14 +71,14 @@ class XGBoostModel:
         return int(self._booster.num_boosted_rounds())
 
     @property
-    def n_outputs(self) -> int:
-        """1, or 3 for three classes."""
-        return self._n_outputs
+    def task(self) -> Task:
+        """What it was fitted for."""
+        return self._task
 
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,), or of each class, shape (n, 3)."""
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), or values, shape (n,)."""
         if len(X) == 0:
-            return np.empty(0) if self.n_outputs == 1 else np.empty((0, self.n_outputs))
+            return np.empty((0, 3) if self._task == "three_class" else 0)
         return np.asarray(self._booster.inplace_predict(X), dtype=np.float64)
 
     def importance(self) -> Vector:

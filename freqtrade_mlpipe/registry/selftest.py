@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import N_OUTPUTS
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
 
@@ -82,7 +83,9 @@ class SelfTest:
                 f"The self-test expects {self.probabilities.shape[1]} outputs of the members, the "
                 f"bundle has {found.shape[1]}. Write the bundle again."
             )
-        speakers = [k for k, member in enumerate(members) for _ in range(member.model.n_outputs)]
+        speakers = [
+            k for k, member in enumerate(members) for _ in range(N_OUTPUTS[member.model.task])
+        ]
         for column, k in enumerate(speakers):
             gap = _gap(self.probabilities[:, column], found[:, column])
             if not gap <= PROBABILITY_TOLERANCE:

@@ -21,6 +21,7 @@ from freqtrade_mlpipe.metrics import (
     log_losses,
     sharpe_ratio,
     three_class_scores,
+    value_scores,
 )
 from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns, traded_returns
@@ -30,6 +31,15 @@ Ints = NDArray[np.int64]
 
 _YEAR = pd.Timedelta(days=365)
 _CLASSES: Mapping[Task, tuple[float, ...]] = {"binary": (0.0, 1.0), "three_class": CLASSES}
+
+BASELINE_METRICS = {
+    "class_prior": "baseline_log_loss",
+    "last_value": "baseline_last_value_log_loss",
+    "mean": "baseline_mean_squared_error",
+    "zero": "baseline_zero_squared_error",
+}
+"""Baseline → the metric with its loss: of class frequency and frequency after the last outcome the log-loss, of a
+regression the squared error of the training mean and of 0."""
 
 SHORT_COLUMNS = ("proba_short", "proba_flat", "edge_short")
 """What three classes add to the out-of-sample rows, in the order of `member.answer_columns`."""
@@ -48,13 +58,10 @@ def out_of_sample(
         rows = fold.test
         proba = member.predict_proba(data.X.iloc[rows])
         answers = answer_columns(proba, member.thresholds)
-        baselines = baseline_log_losses(
-            data.y[fold.train], data.y[rows], last[fold.train], last[rows], _CLASSES[data.task]
-        )
         returns, shorts = data.returns_of(rows), data.shorts_of(rows)
         part = {
             "y": data.y[rows],
-            "proba": answers[:, 0],
+            "prediction" if data.task == "regression" else "proba": answers[:, 0],
             "edge": answers[:, 1],
             "signal": member.thresholds.signals(proba),
             "position": member.thresholds.positions(proba),
@@ -62,10 +69,11 @@ def out_of_sample(
             "weight": data.weight[rows],
             "fold": number,
             "known_at": data.known_at[rows],
-            "loss": _losses(data.y[rows], proba),
-            "loss_class_prior": baselines["class_prior"],
-            "loss_last_value": baselines["last_value"],
             "row": rows,
+            "loss": _losses(data, rows, proba),
+        }
+        part |= {
+            f"loss_{name}": losses for name, losses in _baseline_losses(data, fold, last).items()
         }
         if data.task == "three_class":
             part |= dict(zip(SHORT_COLUMNS, answers[:, 2:].T, strict=True))
@@ -79,13 +87,28 @@ def out_of_sample(
 
 def probabilities_of(oos: pd.DataFrame) -> Floats:
     """Probabilities as a member gives them, from the columns of `out_of_sample`."""
+    if "prediction" in oos:
+        return oos["prediction"].to_numpy()
     if "proba_short" not in oos:
         return oos["proba"].to_numpy()
     return oos[["proba_short", "proba_flat", "proba"]].to_numpy()
 
 
-def _losses(y: Floats, proba: Floats) -> Floats:
-    return log_losses(y, proba) if proba.ndim == 1 else class_log_losses(y, proba)
+def _losses(data: TrainingData, rows: Ints, proba: Floats) -> Floats:
+    y = data.y[rows]
+    if data.task == "regression":
+        return np.asarray((y - proba) ** 2)
+    return log_losses(y, proba) if data.task == "binary" else class_log_losses(y, proba)
+
+
+def _baseline_losses(data: TrainingData, fold: Fold, last: Floats) -> dict[str, Floats]:
+    """Loss of each test row under forecasts that need no model."""
+    y = data.y[fold.test]
+    if data.task == "regression":
+        return {"mean": (y - data.y[fold.train].mean()) ** 2, "zero": y**2}
+    return baseline_log_losses(
+        data.y[fold.train], y, last[fold.train], last[fold.test], _CLASSES[data.task]
+    )
 
 
 def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) -> dict[str, float]:
@@ -97,7 +120,9 @@ def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) ->
     counts once. A score that is not defined is absent.
     """
     y = data.y[rows]
-    if data.task == "three_class":
+    if data.task == "regression":
+        scores = value_scores(y, proba)
+    elif data.task == "three_class":
         scores = three_class_scores(y, proba, position)
         scores["negative_rate"] = float((y == -1).mean())
         scores["short_rate"] = float((position == -1).mean())
@@ -109,7 +134,7 @@ def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) ->
             if name in ("roc_auc", "log_loss", "brier")
         }
         scores["expected_calibration_error"] = expected_calibration_error(y, proba)
-    scores["positive_rate"] = float((y == 1).mean())
+    scores["positive_rate"] = float(((y > 0) if data.task == "regression" else (y == 1)).mean())
     scores["entry_rate"] = float((position != 0).mean())
     if data.forward_return is not None:
         booked = portfolio_returns(data, rows, position)
@@ -127,10 +152,12 @@ def defined(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def baseline_scores(oos: pd.DataFrame) -> dict[str, float]:
-    """Mean log-loss of the baselines: class frequency, and frequency after the last outcome."""
+    """Mean loss of the baselines, named as in `BASELINE_METRICS`."""
+    means = {name: oos.get(f"loss_{name}") for name in BASELINE_METRICS}
     return {
-        "baseline_log_loss": float(oos["loss_class_prior"].mean()),
-        "baseline_last_value_log_loss": float(oos["loss_last_value"].mean()),
+        BASELINE_METRICS[name]: float(loss.mean())
+        for name, loss in means.items()
+        if loss is not None
     }
 
 

@@ -86,6 +86,8 @@ def check_inputs(
     known_at = _known_at(extras, labels, clock, frame.index, label_candles)
     weight = _weight(extras.weight, labels, frame.index)
     returns = _returns(extras.forward_return, "forward_return", frame.index)
+    if returns is None and extras.task == "regression":
+        returns = np.expm1(labels)
     shorts = _returns(extras.short_return, "short_return", frame.index)
     order = time_order(clock, frame.index)
     values = (clock.dates.asi8, known_at.asi8, labels, weight, returns, shorts)
@@ -180,14 +182,18 @@ def _aligned(values: Any, name: str, index: pd.Index) -> Any:
 
 
 def _labels(values: Any, task: Task) -> Floats:
-    valid = _VALID[task]
-    listed = f"{', '.join(f'{value:g}' for value in valid)} or NaN"
+    valid = _VALID.get(task, ())
+    listed = f"{', '.join(f'{value:g}' for value in valid) or 'log returns'} or NaN"
     try:
         labels = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"y must hold {listed}: {error}") from error
     if labels.ndim != 1:
         raise TrainingError(f"y must have one dimension, found {labels.ndim}.")
+    if task == "regression":
+        if np.isinf(labels).any():
+            raise TrainingError(f"y must hold {listed}, found infinite values.")
+        return labels
     found = np.unique(labels[~np.isnan(labels)])
     other = [f"{value:g}" for value in found if value not in valid]
     if other:
@@ -199,11 +205,12 @@ def _labels(values: Any, task: Task) -> Floats:
 def _require_all_classes(labels: Floats, task: Task) -> None:
     found = np.unique(labels)
     if len(found) < 2:
+        what = "label" if task == "regression" else "class"
         raise TrainingError(
-            f"All {len(labels)} usable rows have class {found[0]:g}: there is nothing to tell "
+            f"All {len(labels)} usable rows have {what} {found[0]:g}: there is nothing to tell "
             "apart. Use more candles or change the label."
         )
-    missing = [f"{value:g}" for value in _VALID[task] if value not in found]
+    missing = [f"{value:g}" for value in _VALID.get(task, ()) if value not in found]
     if missing:
         raise TrainingError(
             f"None of {len(labels)} usable rows has class {', '.join(missing)}. Use more candles, another minimum "

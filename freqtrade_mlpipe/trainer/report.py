@@ -33,7 +33,8 @@ class TrainingReport:
         it: y, proba, edge, signal, position (1 long, -1 short, 0 no trade), forward_return (NaN
         without), weight, fold, known_at, its log-loss (`loss`) and that of the baselines
         (`loss_class_prior`, `loss_last_value`). With three classes also proba_short, proba_flat,
-        edge_short and short_return; `proba` and `edge` are those of long.
+        edge_short and short_return; `proba` and `edge` are those of long. Of a regression `prediction`
+        instead of `proba`, and squared errors (`loss`, `loss_mean`, `loss_zero`).
     feature_importance : Series
         Share of the production model's gain for each feature, largest first; 0 for dropped ones.
     metrics : dict of str to float
@@ -74,7 +75,8 @@ class TrainedModel:
     def predict_proba(self, X: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
         """Probabilities by the production member; NaN where a feature is missing.
 
-        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`.
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A
+        regression gives predicted log returns, shape (n,).
         In-sample for rows that it was trained on: see `report.oos` or `member.predict` for those.
         An array without names must have its columns in the order of `feature_names`.
         """

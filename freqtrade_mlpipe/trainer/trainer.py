@@ -91,7 +91,8 @@ class ModelTrainer:
             Features. Index (pair, date UTC) or date (UTC), ascending; any other index: rows are
             consecutive candles. Rows with NaN are left out and counted.
         y : array-like of shape (n,)
-            0 or 1; for the task "three_class" -1 (short), 0 (flat) or 1 (long). NaN: unknown, left out.
+            0 or 1; for the task "three_class" -1 (short), 0 (flat) or 1 (long); for "regression" log returns.
+            NaN: unknown, left out.
         X_val, y_val : optional
             A later, held-out period, judged by the production member: metrics with ``val_``. Rows
             of X whose label reaches into it are left out.
@@ -114,7 +115,7 @@ class ModelTrainer:
         valid_from : Timestamp, optional
             First candle the production member may speak for, later than all `known_at`; None: the
             first one possible.
-        task : {"binary", "three_class"}
+        task : {"binary", "three_class", "regression"}
             What the labels are: `LabelConfig.task`.
         storage : str or Path, optional
             Where the search is kept to be resumed: an Optuna URL or a journal file.
@@ -131,18 +132,21 @@ class ModelTrainer:
             baseline_log_loss,
             baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
             n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`. Of three
-            classes as `metrics.three_class_scores` defines them, the decisions being the trades.
+            classes as `metrics.three_class_scores` defines them, the decisions being the trades. Of a
+            regression those of `metrics.value_scores`, with baseline_mean_squared_error and
+            baseline_zero_squared_error, and those of the trades; forward returns default to those of `y`.
 
         Raises
         ------
         TrainingError
             Before any training: for input that cannot be learned from (the message says why).
         ConfigError
-            For parameters that the estimator does not have.
+            For parameters that the estimator does not have, or settings that do not suit the task.
         """
         recipe = Recipe(self.config, self.features)
         MODELS[self.config.model_type].check_parameters(self.config.parameters)
-        self._require_returns(forward_return)
+        self.config.check_task(task)
+        self._require_returns(forward_return, task)
         extras = Extras(
             known_at=known_at,
             weight=weight,
@@ -168,9 +172,9 @@ class ModelTrainer:
         model = TrainedModel(members, tuple(inputs.data.X.columns), report)
         return model, dict(report.metrics)
 
-    def _require_returns(self, forward_return: ArrayLike | None) -> None:
+    def _require_returns(self, forward_return: ArrayLike | None, task: Task) -> None:
         metric = self.config.optimization_metric
-        if metric in NEEDS_RETURNS and forward_return is None:
+        if metric in NEEDS_RETURNS and forward_return is None and task != "regression":
             raise TrainingError(
                 f"optimization_metric '{metric}' needs forward_return: give it, or choose another."
             )

@@ -23,7 +23,7 @@ class TrainingData:
     X : DataFrame of float32, shape (n, n_features)
         Finite.
     y : ndarray of shape (n,)
-        0.0 or 1.0; for the task "three_class" of `config.CLASSES`.
+        0.0 or 1.0; for the task "three_class" of `config.CLASSES`; for "regression" a log return.
     weight : ndarray of shape (n,)
         Non-negative sample weights, used to fit; scores count every row once.
     dates, known_at : DatetimeIndex of shape (n,), UTC
@@ -38,7 +38,7 @@ class TrainingData:
         Gross return of a trade entered on the row's signal.
     round_trip_cost : float
         Fees of such a trade, as a fraction of the stake.
-    task : {"binary", "three_class"}
+    task : {"binary", "three_class", "regression"}
     short_return : ndarray of shape (n,) or None
         Gross return of a short trade; None: the opposite of `forward_return`.
     """

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.calibration import (
     Calibrator,
     ClassCalibrator,
+    ValueCalibrator,
     fit_calibrator,
     fit_class_calibrator,
+    fit_value_calibrator,
 )
 from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
@@ -59,7 +61,7 @@ class Fitted:
 
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator | ClassCalibrator
+    calibrator: Calibrator | ClassCalibrator | ValueCalibrator
     thresholds: Thresholds | SideThresholds
 
     def predict_proba(self, matrix: Matrix) -> Floats:
@@ -87,6 +89,7 @@ class PreparedSlice:
     round_trip_cost: float
     horizon_candles: int
     class_weights: Floats
+    label_scale: float
 
     def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
         """Fit the bare model, without calibration."""
@@ -108,13 +111,18 @@ class PreparedSlice:
             round_trip_cost=self.round_trip_cost,
             horizon_candles=self.horizon_candles,
             short_return=self.shorts_calibrate,
+            task=self.fit_data.task,
         )
         return Fitted(model, self.preprocessor, calibrator, thresholds)
 
-    def _calibrator(self, raw: Floats) -> Calibrator | ClassCalibrator:
+    def _calibrator(self, raw: Floats) -> Calibrator | ClassCalibrator | ValueCalibrator:
         kind, weights = self.recipe.model.calibration, self.class_weights
         rows = raw, self.y_calibrate, self.weight_calibrate
         n_effective = len(raw) / self.horizon_candles
+        if self.fit_data.task == "regression":
+            return fit_value_calibrator(
+                kind, *rows, n_effective=n_effective, scale=self.label_scale
+            )
         if self.fit_data.task == "three_class":
             return fit_class_calibrator(
                 kind,
@@ -171,6 +179,7 @@ def prepare_slice(
         round_trip_cost=data.round_trip_cost,
         horizon_candles=data.horizon_candles,
         class_weights=_class_weights(data.y[fit], data.task, recipe.model),
+        label_scale=_label_scale(data, fit),
     )
 
 
@@ -189,9 +198,10 @@ def _parts(
     for name, part in zip(names, parts, strict=True):
         found = np.unique(data.y[part])
         if len(found) < 2:
+            what = "label" if data.task == "regression" else "class"
             raise TrainingError(
                 f"The {name} slice from {data.dates[part[0]]} to {data.dates[part[-1]]} has only "
-                f"class {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
+                f"{what} {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
                 "label whose classes are closer to balance."
             )
     return parts[0], parts[1] if with_stop else None, parts[-1]
@@ -204,12 +214,13 @@ def _matrices(
     X_fit = X.iloc[fit]
     preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
     odds = _class_weights(data.y[fit], data.task, recipe.model)
+    scale = _label_scale(data, fit)
     return preprocessor, FitData(
         X=preprocessor.transform(X_fit),
-        y=data.y[fit],
+        y=data.y[fit] / scale,
         weight=_row_weights(data, fit, recipe.model) * odds[_class_of(data, fit)],
         X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
-        y_stop=None if stop is None else data.y[stop],
+        y_stop=None if stop is None else data.y[stop] / scale,
         weight_stop=None
         if stop is None
         else _row_weights(data, stop, recipe.model) * odds[_class_of(data, stop)],
@@ -239,8 +250,8 @@ def _row_weights(data: TrainingData, rows: Ints, config: ModelConfig) -> Floats:
 
 def _class_weights(y: Floats, task: Task, config: ModelConfig) -> Floats:
     """Weight of each class in ascending order; "balanced" gives those that occur the same say."""
-    classes = (0.0, 1.0) if task == "binary" else CLASSES
-    if config.class_weight == "none":
+    classes = CLASSES if task == "three_class" else (0.0, 1.0)
+    if config.class_weight == "none" or task == "regression":
         return np.ones(len(classes))
     share = np.array([float((y == value).mean()) for value in classes])
     even = 1.0 / np.count_nonzero(share)
@@ -248,9 +259,16 @@ def _class_weights(y: Floats, task: Task, config: ModelConfig) -> Floats:
 
 
 def _class_of(data: TrainingData, rows: Ints) -> Ints:
-    """Number of each row's class, counted from 0."""
-    first = 0.0 if data.task == "binary" else CLASSES[0]
+    """Number of each row's class, counted from 0; values are all of one."""
+    if data.task == "regression":
+        return np.zeros(len(rows), dtype=np.int64)
+    first = CLASSES[0] if data.task == "three_class" else 0.0
     return (data.y[rows] - first).astype(np.int64)
+
+
+def _label_scale(data: TrainingData, rows: Ints) -> float:
+    """What labels are divided by for the fit: returns are so small that estimators take their gains for rounding."""
+    return float(data.y[rows].std()) if data.task == "regression" else 1.0
 
 
 def _selected(preprocessor: Preprocessor, fit_data: FitData, config: ModelConfig) -> list[str]:

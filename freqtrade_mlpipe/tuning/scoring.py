@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.config import CLASSES
+from freqtrade_mlpipe.config import CLASSES, Task
 from freqtrade_mlpipe.member import SideThresholds, Signs, Thresholds
 from freqtrade_mlpipe.metrics import (
     choose_threshold,
@@ -18,6 +18,7 @@ from freqtrade_mlpipe.metrics import (
     sharpe_ratio,
     strategy_returns,
     three_class_scores,
+    value_scores,
 )
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 
@@ -43,15 +44,17 @@ def choose_thresholds(
     round_trip_cost: float,
     horizon_candles: int,
     short_return: Floats | None = None,
+    task: Task = "binary",
 ) -> Thresholds | SideThresholds:
     """Where to enter and leave, from calibrated probabilities of rows the model has not seen.
 
     With forward returns by profit net of fees (`metrics.choose_threshold`), otherwise where F1 of
     class 1 is largest; then everything below the entry leaves. Of three classes (probabilities of
-    shape (n, 3)) each side has its own threshold, chosen in the same way by its own returns.
+    shape (n, 3)) each side has its own threshold, chosen in the same way by its own returns. Of a
+    regression `proba` holds predicted returns, and forward returns are needed.
     """
-    if proba.ndim == 1:
-        return _thresholds(proba, y, forward_return, round_trip_cost, horizon_candles)
+    if task != "three_class":
+        return _thresholds(proba, y, forward_return, round_trip_cost, horizon_candles, task)
     long, short = (
         _thresholds(
             proba[:, CLASSES.index(side)],
@@ -59,6 +62,7 @@ def choose_thresholds(
             gross,
             round_trip_cost,
             horizon_candles,
+            task,
         )
         for side, gross in ((1.0, forward_return), (-1.0, short_return))
     )
@@ -71,6 +75,7 @@ def _thresholds(
     forward_return: Floats | None,
     round_trip_cost: float,
     horizon_candles: int,
+    task: Task,
 ) -> Thresholds:
     if forward_return is None:
         enter = _best_f1(proba, y)
@@ -80,6 +85,7 @@ def _thresholds(
         forward_return - round_trip_cost,
         round_trip_cost=round_trip_cost,
         horizon_candles=horizon_candles,
+        logit=task != "regression",
     )
     return Thresholds(enter=choice.enter, exit=choice.exit)
 
@@ -105,6 +111,8 @@ def score(metric: str, data: TrainingData, rows: Ints, proba: Floats, position: 
         )
     if metric == "sharpe":
         return sharpe_ratio(portfolio_returns(data, rows, position))
+    if data.task == "regression":
+        return value_scores(data.y[rows], proba)[metric]
     if data.task == "three_class":
         return three_class_scores(data.y[rows], proba, position)[metric]
     if metric in ("log_loss", "brier", "roc_auc"):
