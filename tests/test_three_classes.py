@@ -105,6 +105,28 @@ class TestModels:
             hit = (y[kept] == label).to_numpy()
             assert ours[hit].mean() > ours[~hit].mean()
 
+    @pytest.mark.parametrize(
+        ("name", "old", "new"),
+        [
+            ("lightgbm", b"num_class=3", b"num_class=1"),
+            ("lightgbm", b"num_tree_per_iteration=3", b"num_tree_per_iteration=1"),
+            ("lightgbm", b"objective=multiclass num_class:3", b"objective=binary sigmoid:1"),
+            ("lightgbm", b"objective=multiclass num_class:3", b"objective=multiclass num_class:9"),
+            ("xgboost", b"multi:softprob", b"multi:softmaxx"),
+            (
+                "xgboost",
+                b"num_classSL\x00\x00\x00\x00\x00\x00\x00\x013",
+                b"num_classSL\x00\x00\x00\x00\x00\x00\x00\x010",
+            ),
+        ],
+    )
+    def test_file_that_is_at_odds_with_itself_about_classes_is_refused(self, name, old, new):
+        model, _ = self.fit(name, planted(600)[1].to_numpy())
+        data = model.to_bytes()
+        assert old in data
+        with pytest.raises(BundleError, match="cannot be read"):
+            MODELS[name].load(data.replace(old, new, 1), 4)
+
     def test_two_class_forest_file_is_not_read_as_one_of_three(self):
         X, y, *_ = planted(600)
         y = (y == 1).astype(float).to_numpy()
