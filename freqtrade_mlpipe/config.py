@@ -28,13 +28,23 @@ OptimizationMetric = Literal[
     "brier",
     "expected_profit",
     "sharpe",
+    "rmse",
+    "mae",
+    "r2",
+    "spearman",
 ]
 Direction = Literal["maximize", "minimize"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust", "none"]
-LabelKind = Literal["direction", "threshold", "triple_barrier"]
+LabelKind = Literal["direction", "threshold", "triple_barrier", "forward_return"]
 Scope = Literal["pooled", "per_pair"]
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
+Task = Literal["binary", "three_class", "regression"]
+
+N_OUTPUTS: Mapping[Task, int] = {"binary": 1, "three_class": 3, "regression": 1}
+"""Columns of what a model of the task predicts."""
+CLASSES = (-1.0, 0.0, 1.0)
+"""Labels of the task "three_class", short, flat and long: the order of its probability columns."""
 
 
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
@@ -273,12 +283,32 @@ class LabelConfig(Section):
     kind: LabelKind = "threshold"
     horizon_candles: int = Field(default=24, ge=1)
     fee: float = Field(default=0.001, ge=0, lt=0.1)
+    classes: Literal[2, 3] = 2
+    """2: a long trade pays (1) or not (0). 3: short (-1), flat (0), long (1)."""
     min_return: float | None = Field(default=None, ge=0)
-    """Gross return beyond which a `threshold` label is 1; None: both fees of a round trip."""
+    """Gross return beyond which a trade pays; None: both fees of a round trip. With two classes a `direction` label
+    does not use it."""
     take_profit: float = Field(default=2.0, gt=0)
     stop_loss: float = Field(default=2.0, gt=0)
     barrier_unit: Literal["atr", "percent"] = "atr"
     barrier_atr_period: int = Field(default=14, ge=2)
+    weighting: Literal["uniqueness", "return", "none"] = "uniqueness"
+    """Weight of a label that overlaps others: its average uniqueness, the size of the return that is its own, or 1."""
+
+    @property
+    def task(self) -> Task:
+        """What a model of these labels has to learn."""
+        if self.kind == "forward_return":
+            return "regression"
+        return "binary" if self.classes == 2 else "three_class"
+
+    @model_validator(mode="after")
+    def _returns_have_no_classes(self) -> Self:
+        if self.kind == "forward_return" and self.classes != 2:
+            raise ConfigError(
+                "LabelConfig: a forward_return is a number and has no classes; leave out `classes`."
+            )
+        return self
 
 
 class ModelConfig(Section):
@@ -292,6 +322,10 @@ class ModelConfig(Section):
     cv_folds: int = Field(default=5, ge=2)
     cv_method: CVMethod = "timeseries"
     embargo_candles: int = Field(default=24, ge=0)
+    train_window_candles: int | None = Field(default=None, ge=1)
+    """How far back a model may look (sliding window); None: to the first candle (expanding)."""
+    weight_half_life_candles: float | None = Field(default=None, gt=0)
+    """A row this many candles before the last one that a model is fitted on counts half as much; None: no decay."""
     feature_selection: bool = False
     min_feature_importance: float = Field(default=0.0, ge=0, lt=1)
     max_features: int | None = Field(default=None, ge=1)
@@ -306,7 +340,38 @@ class ModelConfig(Section):
     @property
     def direction(self) -> Direction:
         """Which way `optimization_metric` is optimised."""
-        return "minimize" if self.optimization_metric in ("log_loss", "brier") else "maximize"
+        lower = ("log_loss", "brier", "rmse", "mae")
+        return "minimize" if self.optimization_metric in lower else "maximize"
+
+    def check_task(self, task: Task) -> None:
+        """Refuse settings that mean nothing for a task.
+
+        Raises
+        ------
+        ConfigError
+            Saying what to set instead.
+        """
+        of_values, of_trades = ("rmse", "mae", "r2", "spearman"), ("expected_profit", "sharpe")
+        metric = self.optimization_metric
+        fits = metric in of_trades or (metric in of_values) == (task == "regression")
+        if self.optimize_hyperparams and not fits:
+            wanted = (
+                f"one of {', '.join(of_values + of_trades)}"
+                if task == "regression"
+                else "one of probabilities or trades, such as log_loss or expected_profit"
+            )
+            raise ConfigError(
+                f"ModelConfig: optimization_metric '{metric}' does not suit the task {task}. Set {wanted}."
+            )
+        if task == "regression" and self.calibration == "isotonic":
+            raise ConfigError(
+                "ModelConfig: calibration 'isotonic' needs classes; for forward_return labels use "
+                "'sigmoid' (a shrunken line) or 'none'."
+            )
+        if task == "regression" and self.class_weight != "none":
+            raise ConfigError(
+                "ModelConfig: class_weight needs classes; leave it out for forward_return labels."
+            )
 
 
 class GateConfig(Section):
@@ -418,6 +483,11 @@ class MLPipeConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="after")
+    def _model_suits_the_labels(self) -> Self:
+        self.model.check_task(self.labels.task)
+        return self
 
     @classmethod
     def from_freqtrade(cls, config: dict[str, Any]) -> MLPipeConfig:

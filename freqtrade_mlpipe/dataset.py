@@ -49,6 +49,7 @@ class Dataset:
     weight: pd.Series
     forward_return: pd.Series
     round_trip_cost: float
+    short_return: pd.Series | None = None
 
     def known_before(self, moment: pd.Timestamp) -> Dataset:
         """The rows whose label was known before a candle date: what a model that predicts from then on may learn."""
@@ -56,6 +57,7 @@ class Dataset:
         return Dataset(
             X=self.X[rows], y=self.y[rows], known_at=self.known_at[rows], weight=self.weight[rows],
             forward_return=self.forward_return[rows], round_trip_cost=self.round_trip_cost,
+            short_return=None if self.short_return is None else self.short_return[rows],
         )  # fmt: skip
 
 
@@ -86,6 +88,7 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
         weight=pooled["weight"],
         forward_return=pooled["forward_return"],
         round_trip_cost=2 * config.labels.fee,
+        short_return=pooled.get("short_return"),
     )
 
 

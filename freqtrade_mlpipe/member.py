@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.calibration import Calibrator
+from freqtrade_mlpipe.calibration import Calibrator, ClassCalibrator, ValueCalibrator
+from freqtrade_mlpipe.config import CLASSES, N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
 from freqtrade_mlpipe.features import Preprocessor
 from freqtrade_mlpipe.models import MODELS, FittedModel
@@ -19,13 +20,21 @@ from freqtrade_mlpipe.models import MODELS, FittedModel
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
 
-_FORMAT = 1
+_FORMATS: Mapping[Task, int] = {"binary": 1, "three_class": 2, "regression": 2}
+"""Format of the file: what a binary model writes is read by every version."""
+_CALIBRATORS: Mapping[Task, type[Calibrator] | type[ClassCalibrator] | type[ValueCalibrator]] = {
+    "binary": Calibrator,
+    "three_class": ClassCalibrator,
+    "regression": ValueCalibrator,
+}
 _JSON_FILE = "member.json"
+_SHORT, _LONG = CLASSES.index(-1.0), CLASSES.index(1.0)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Calibrated probabilities at which to act: enter at or above `enter`, leave at or below `exit`.
+    """Calibrated probabilities, or predicted returns, at which to act: enter at or above `enter`, leave at or below
+    `exit`.
 
     Raises
     ------
@@ -41,6 +50,48 @@ class Thresholds:
             raise BundleError(
                 f"Thresholds must be finite with exit ≤ enter, found enter={self.enter}, exit={self.exit}."
             )
+
+    def positions(self, proba: Floats) -> Signs:
+        """Trades of probabilities of shape (n,): 1 where one reaches `enter`, else (and for NaN) 0."""
+        return (proba >= self.enter).astype(np.int8)
+
+    def signals(self, proba: Floats) -> Signs:
+        """1 where a probability reaches `enter`, else -1 where it is at most `exit`, else (and for NaN) 0."""
+        return self.positions(proba) - ((proba <= self.exit) & ~(proba >= self.enter)).astype(
+            np.int8
+        )
+
+
+@dataclass(frozen=True)
+class SideThresholds:
+    """Calibrated probabilities of the classes long and short at which to enter that side.
+
+    Raises
+    ------
+    BundleError
+        Unless both are finite.
+    """
+
+    long: float
+    short: float
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([self.long, self.short]).all():
+            raise BundleError(
+                f"Thresholds must be finite, found long={self.long}, short={self.short}."
+            )
+
+    def positions(self, proba: Floats) -> Signs:
+        """Trades of probabilities of shape (n, 3): 1 long, -1 short, 0 (and for NaN) none.
+
+        Where both sides reach their threshold, the one further beyond it; none where they are equal.
+        """
+        short, long = proba[:, _SHORT] - self.short, proba[:, _LONG] - self.long
+        enter_long = (long >= 0) & (long > short)
+        enter_short = (short >= 0) & (short > long)
+        return enter_long.astype(np.int8) - enter_short.astype(np.int8)
+
+    signals = positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +115,8 @@ class Member:
     model_type: str
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator
-    thresholds: Thresholds
+    calibrator: Calibrator | ClassCalibrator | ValueCalibrator
+    thresholds: Thresholds | SideThresholds
     train_start: pd.Timestamp
     train_end: pd.Timestamp
     valid_from: pd.Timestamp
@@ -73,7 +124,10 @@ class Member:
     n_train_rows: int
 
     def predict_proba(self, X: pd.DataFrame) -> Floats:
-        """Calibrated class-1 probability, shape (n,); NaN where a kept feature of the row is missing.
+        """Calibrated probabilities; NaN where a kept feature of the row is missing.
+
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A regression gives
+        its calibrated predicted log returns, shape (n,).
 
         Raises
         ------
@@ -84,9 +138,10 @@ class Member:
         usable = np.isfinite(matrix).all(axis=1)
         if usable.all():
             return self._calibrated(matrix)
-        proba = np.full(len(matrix), np.nan)
-        proba[usable] = self._calibrated(matrix[usable])
-        return proba
+        n_outputs = N_OUTPUTS[self.model.task]
+        proba = np.full((len(matrix), n_outputs), np.nan)
+        proba[usable] = self._calibrated(matrix[usable]).reshape(-1, n_outputs)
+        return proba[:, 0] if n_outputs == 1 else proba
 
     def _calibrated(self, matrix: NDArray[np.float32]) -> Floats:
         return self.calibrator.apply(self.model.predict_proba(np.ascontiguousarray(matrix)))
@@ -94,17 +149,21 @@ class Member:
     def to_files(self) -> dict[str, bytes]:
         """The member as file contents by name; `from_files` gives back one that predicts the same bits."""
         content = {
-            "format": _FORMAT,
+            "format": _FORMATS[self.model.task],
             "model_type": self.model_type,
             "preprocessor": self.preprocessor.to_dict(),
             "calibrator": self.calibrator.to_dict(),
-            "thresholds": {"enter": self.thresholds.enter, "exit": self.thresholds.exit},
+            "thresholds": asdict(self.thresholds),
             "train_start": self.train_start.isoformat(),
             "train_end": self.train_end.isoformat(),
             "valid_from": self.valid_from.isoformat(),
             "valid_to": None if self.valid_to is None else self.valid_to.isoformat(),
             "n_train_rows": self.n_train_rows,
         }
+        if self.model.task != "binary":
+            content["task"] = self.model.task
+        if self.model.task == "three_class":
+            content["classes"] = list(CLASSES)
         text = json.dumps(content, sort_keys=True, allow_nan=False, indent=1)
         return {
             _model_file(self.model_type): self.model.to_bytes(),
@@ -124,9 +183,15 @@ class Member:
         try:
             model_type = str(content["model_type"])
             preprocessor = Preprocessor.from_dict(content["preprocessor"])
+            task = _task_of(content)
+            three = task == "three_class"
+            if three and content["classes"] != list(CLASSES):
+                raise BundleError(
+                    f"The classes must be {list(CLASSES)}, found {content['classes']}."
+                )
             rest: dict[str, Any] = {
-                "calibrator": Calibrator.from_dict(content["calibrator"]),
-                "thresholds": Thresholds(**content["thresholds"]),
+                "calibrator": _CALIBRATORS[task].from_dict(content["calibrator"]),
+                "thresholds": (SideThresholds if three else Thresholds)(**content["thresholds"]),
                 "train_start": _utc(content["train_start"]),
                 "train_end": _utc(content["train_end"]),
                 "valid_from": _utc(content["valid_from"]),
@@ -143,6 +208,10 @@ class Member:
         if name not in files:
             raise BundleError(f"The member has no {name}, found: {', '.join(sorted(files))}.")
         model = MODELS[model_type].load(files[name], len(preprocessor.kept_columns))
+        if model.task != task:
+            raise BundleError(
+                f"{_JSON_FILE} is of the task {task}, {name} of {model.task}: the files do not belong together."
+            )
         return cls(model_type=model_type, model=model, preprocessor=preprocessor, **rest)
 
 
@@ -153,19 +222,42 @@ class Prediction:
     Attributes
     ----------
     proba : ndarray of float64
-        Calibrated class-1 probability; NaN without an answer.
+        Calibrated probability of class 1 (with three classes: long); NaN without an answer, and of a regression.
     edge : ndarray of float64
-        `proba` less the enter threshold of the member that spoke; NaN without an answer.
+        `proba` (of a regression `value`) less the enter threshold of the member that spoke; NaN without an answer.
     signal : ndarray of int8
-        1 enter, -1 leave, 0 neither or no answer.
+        1 enter, -1 leave (with three classes: enter short), 0 neither or no answer.
     do_predict : ndarray of int8
         1 usable, 0 missing inputs, -1 no member may speak for the candle (in-sample).
+    short : ShortSide or None
+        With three classes.
+    value : ndarray of float64 or None
+        Of a regression: predicted log return, before fees; NaN without an answer.
     """
 
     proba: Floats
     edge: Floats
     signal: Signs
     do_predict: Signs
+    short: ShortSide | None = None
+    value: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ShortSide:
+    """What three classes say beyond two, arrays of shape (n,); NaN without an answer.
+
+    Attributes
+    ----------
+    proba, proba_flat : ndarray of float64
+        Calibrated probabilities of the classes short and flat.
+    edge : ndarray of float64
+        `proba` less the threshold for a short of the member that spoke.
+    """
+
+    proba: Floats
+    proba_flat: Floats
+    edge: Floats
 
 
 def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex) -> Prediction:
@@ -195,29 +287,43 @@ def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex)
         if member.valid_to is not None:
             inside &= np.asarray(dates < member.valid_to)
         speaker[inside] = number
-    proba = np.full(len(dates), np.nan)
-    edge = proba.copy()
+    tasks = {member.model.task for member in members}
+    if len(tasks) > 1:
+        raise ValueError(f"Members must be of one kind, found {', '.join(sorted(tasks))}.")
+    answers = np.full((len(dates), 2 if tasks != {"three_class"} else 5), np.nan)
     signal = np.zeros(len(dates), dtype=np.int8)
     for number in np.unique(speaker[speaker >= 0]):
         member, rows = members[number], np.flatnonzero(speaker == number)
         found = member.predict_proba(X if len(rows) == len(X) else X.iloc[rows])
-        proba[rows] = found
-        edge[rows] = found - member.thresholds.enter
-        signal[rows] = signals(found, member.thresholds)
+        answers[rows] = answer_columns(found, member.thresholds)
+        signal[rows] = member.thresholds.signals(found)
+    proba, edge, *short = answers.T
     answered = np.where(np.isnan(proba), 0, 1)
     do_predict = np.where(speaker < 0, -1, answered).astype(np.int8)
-    return Prediction(proba, edge, signal, do_predict)
+    if tasks == {"regression"}:
+        nothing = np.full(len(dates), np.nan)
+        return Prediction(nothing, edge, signal, do_predict, value=proba)
+    return Prediction(proba, edge, signal, do_predict, ShortSide(*short) if short else None)
 
 
-def signals(proba: Floats, thresholds: Thresholds) -> Signs:
-    """1 where a probability reaches `enter`, else -1 where it is at most `exit`, else (and for NaN) 0."""
-    enter = proba >= thresholds.enter
-    leave = (proba <= thresholds.exit) & ~enter
-    return enter.astype(np.int8) - leave.astype(np.int8)
+def answer_columns(proba: Floats, thresholds: Thresholds | SideThresholds) -> Floats:
+    """Columns proba (or predicted value) and edge; with three classes also those of `ShortSide`: (n, 2) or (n, 5)."""
+    if isinstance(thresholds, Thresholds):
+        return np.column_stack([proba, proba - thresholds.enter])
+    short, flat, long = proba.T
+    return np.column_stack([long, long - thresholds.long, short, flat, short - thresholds.short])
 
 
 def _model_file(model_type: str) -> str:
     return f"model{MODELS[model_type].file_suffix}"
+
+
+def _task_of(content: Mapping[str, Any]) -> Task:
+    task: Any = content["task"] if content["format"] != _FORMATS["binary"] else "binary"
+    if _FORMATS.get(task) != content["format"]:
+        raise BundleError(f"{_JSON_FILE} of format {content['format']} has the task {task!r}.")
+    found: Task = task
+    return found
 
 
 def _read_json(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -225,10 +331,11 @@ def _read_json(files: Mapping[str, bytes]) -> dict[str, Any]:
         content = json.loads(files[_JSON_FILE])
     except (KeyError, ValueError) as error:
         raise BundleError(f"{_JSON_FILE} is missing or not JSON: {error!r}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in _FORMATS.values():
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        readable = " and ".join(map(str, sorted(set(_FORMATS.values()))))
         raise BundleError(
-            f"{_JSON_FILE} has format {found!r}, this version reads {_FORMAT}: update freqtrade_mlpipe."
+            f"{_JSON_FILE} has format {found!r}, this version reads {readable}: update freqtrade_mlpipe."
         )
     return content
 

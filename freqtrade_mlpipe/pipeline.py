@@ -21,9 +21,9 @@ from freqtrade_mlpipe.features.causality import audit_causality
 from freqtrade_mlpipe.features.frames import closed_by
 from freqtrade_mlpipe.metrics import (
     BLOCK_HORIZONS,
+    LOSS_METRICS,
     ReturnMoments,
     block_bootstrap_p_value,
-    log_losses,
     return_moments,
     strategy_returns,
 )
@@ -36,6 +36,7 @@ from freqtrade_mlpipe.registry import (
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
+    BASELINES_OF,
     BacktestSummary,
     Comparison,
     Evidence,
@@ -46,19 +47,19 @@ from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selfte
 from freqtrade_mlpipe.reports.records import drift_reference, training_record
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
-from freqtrade_mlpipe.trainer import ModelTrainer, TrainedModel, TrainingReport, explain
+from freqtrade_mlpipe.trainer import (
+    BASELINE_METRICS,
+    ModelTrainer,
+    TrainedModel,
+    TrainingReport,
+    explain,
+)
 from freqtrade_mlpipe.training_record import describe_version, record_data, record_training
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Stage, steps done, steps in all."""
-
-BASELINE_METRICS = {
-    "class_prior": "baseline_log_loss",
-    "last_value": "baseline_last_value_log_loss",
-}
-"""Baseline → the trainer's metric with its log-loss."""
 
 SELF_TEST_CANDLES = 64
 """Candles after the warm-up whose features and probabilities a bundle must reproduce."""
@@ -125,10 +126,12 @@ def train(
             known_at=dataset.known_at,
             weight=dataset.weight,
             forward_return=dataset.forward_return,
+            short_return=dataset.short_return,
             round_trip_cost=dataset.round_trip_cost,
             candle=data.candle,
             horizon_candles=config.labels.horizon_candles,
             valid_from=window,
+            task=config.labels.task,
             on_progress=progress,
         )
         progress("registering", 0, 1)
@@ -149,24 +152,30 @@ def significance(
 ) -> dict[str, float]:
     """What the statistical gates need to know of a training, as metrics.
 
-    Block-bootstrap p-values of "the log-loss is not lower than the baseline's", rows of one date resampled together
+    Block-bootstrap p-values of "the loss is not lower than the baseline's", rows of one date resampled together
     in blocks of several horizons; moments of the net-of-fee return series of the out-of-sample signals; the variance
     of the trials' Sharpe ratios.
     """
-    oos = report.oos[report.oos["proba"].notna()]
+    oos = report.oos[report.oos["loss"].notna()]
     dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
-    losses = log_losses(oos["y"], oos["proba"])
     found = {
         f"p_value_{name}": block_bootstrap_p_value(
-            losses, oos[f"loss_{name}"], block=BLOCK_HORIZONS * labels.horizon_candles, dates=dates
+            oos["loss"],
+            oos[f"loss_{name}"],
+            block=BLOCK_HORIZONS * labels.horizon_candles,
+            dates=dates,
         )
         for name in BASELINE_METRICS
+        if f"loss_{name}" in oos
     }
+    gross = oos["forward_return"]
+    if "short_return" in oos:
+        gross = gross.where(oos["position"] != -1, oos["short_return"])
     returns = strategy_returns(
         dates,
         oos.index.get_level_values("pair"),
-        oos["signal"] == 1,
-        oos["forward_return"],
+        oos["position"] != 0,
+        gross,
         round_trip_cost,
         labels.horizon_candles,
         exit_dates=pd.DatetimeIndex(oos["known_at"]),
@@ -202,6 +211,8 @@ def _content(
     now: datetime,
 ) -> BundleContent:
     production = model.members[-1]
+    dates = training_rows.index.get_level_values("date")
+    learned = training_rows[dates >= production.train_start]
     return BundleContent(
         model_name=config.model_name,
         members=model.members,
@@ -218,7 +229,7 @@ def _content(
         data_hash=data.data_hash,
         git_revision=git_revision(),
         package_versions=package_versions(),
-        drift_baseline=drift_baseline(training_rows[list(production.preprocessor.kept_columns)]),
+        drift_baseline=drift_baseline(learned[list(production.preprocessor.kept_columns)]),
         self_test=_self_test(data, model, window),
     )
 
@@ -318,17 +329,19 @@ def gather_evidence(
     frames : the candles of other pairs and timeframes that they look at.
     backtest, champion : freqtrade's results on the final window; None: nothing else is in production.
     """
-    metrics = version.metrics
+    metrics, task = version.metrics, bundle.manifest.label_config().task
     nan = float("nan")
     return Evidence(
+        task=task,
         metrics=metrics,
         baselines={
             name: Comparison(
-                metrics.get("log_loss", nan),
+                metrics.get(LOSS_METRICS[task], nan),
                 metrics.get(key, nan),
                 metrics.get(f"p_value_{name}", nan),
             )
             for name, key in BASELINE_METRICS.items()
+            if name in BASELINES_OF[task]
         },
         oos_returns=ReturnMoments(
             n_obs=int(metrics.get("oos_n_periods", 0)),

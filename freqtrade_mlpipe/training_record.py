@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import MLPipeConfig, ModelConfig
-from freqtrade_mlpipe.metrics import classification_scores
+from freqtrade_mlpipe.metrics import classification_scores, three_class_scores, value_scores
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.trainer import TrainedModel
 from freqtrade_mlpipe.trainer.evaluation import importance_of
@@ -77,12 +77,16 @@ def record_training(
     tracker.log_trials(report.trials, direction=config.direction)
     tracker.log_feature_importance(report.feature_importance)
     tracker.log_importance_stability(_importances(model))
-    oos = report.oos[report.oos["proba"].notna()]
-    tracker.log_confusion_matrix(oos["y"], (oos["signal"] == 1).astype(int))
+    oos = report.oos[report.oos["loss"].notna()]
+    if "proba" not in oos:
+        return
+    tracker.log_confusion_matrix(oos["y"], oos["position"])
+    # Of three classes the curves are those of long against the rest.
+    came_true = (oos["y"] == 1).astype(np.float64)
     # `roc_auc` is the mean over folds; that of the pooled curve is another number.
-    tracker.log_roc_curve(oos["y"], oos["proba"], metric="pooled_roc_auc")
-    tracker.log_pr_curve(oos["y"], oos["proba"])
-    tracker.log_calibration_curve(oos["y"], oos["proba"])
+    tracker.log_roc_curve(came_true, oos["proba"], metric="pooled_roc_auc")
+    tracker.log_pr_curve(came_true, oos["proba"])
+    tracker.log_calibration_curve(came_true, oos["proba"])
 
 
 DESCRIBED_METRICS = {
@@ -91,6 +95,8 @@ DESCRIBED_METRICS = {
     "baseline_log_loss": "Log-loss of the class prior",
     "brier": "Brier score",
     "expected_calibration_error": "Calibration error",
+    "spearman": "Rank correlation of predicted and true returns",
+    "rmse": "Root mean squared error",
     "f1": "F1",
     "sharpe": "Sharpe ratio of the signals, annual",
     "n_oos_rows": "Out-of-sample rows",
@@ -127,9 +133,13 @@ def describe_version(
 
 def _in_sample(model: TrainedModel, X: pd.DataFrame, y: pd.Series) -> dict[str, float]:
     proba = model.predict_proba(X)
-    known = y.notna().to_numpy() & ~np.isnan(proba)
+    known = y.notna().to_numpy() & ~np.isnan(proba.reshape(len(proba), -1)).any(axis=1)
     truth, proba = y.to_numpy()[known], proba[known]
-    enter = (proba >= model.production.thresholds.enter).astype(np.float64)
+    enter = model.production.thresholds.positions(proba).astype(np.float64)
+    if model.production.model.task == "regression":
+        return value_scores(truth, proba)
+    if proba.ndim == 2:
+        return three_class_scores(truth, proba, enter)
     decided = classification_scores(truth, enter)
     ranked = classification_scores(truth, proba)
     return decided | {n: v for n, v in ranked.items() if n in ("roc_auc", "log_loss", "brier")}
@@ -140,7 +150,8 @@ def _record_folds(tracker: ExperimentTracker, model: TrainedModel) -> None:
     for number, fold in enumerate(model.report.folds):
         tracker.log_metrics(fold["metrics"], step=number, prefix="fold/")
         params: dict[str, Any] = {name: fold[name] for name in _SPAN}
-        params |= {"enter": fold["enter"], "exit": fold["exit"], "n_trees": fold["n_trees"]}
+        thresholds = ("enter", "exit", "long", "short")
+        params |= {name: fold[name] for name in (*thresholds, "n_trees") if name in fold}
         tracker.log_fold_run(
             f"fold {number + 1}",
             params | {"model": model.report.best_params},

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from freqtrade_mlpipe.config import ModelConfig
+from freqtrade_mlpipe.config import CLASSES, ModelConfig, Task
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.registry.baseline import drift_baseline, stability_index
 from freqtrade_mlpipe.reports.records import drift_reference
@@ -25,12 +25,24 @@ def market(seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     return X, y
 
 
-def trained(model_type: str) -> tuple[TrainedModel, pd.DataFrame, pd.Series]:
+def outcomes(task: Task) -> tuple[pd.DataFrame, pd.Series]:
+    """The market's features, and outcomes of a task that follow them."""
     X, y = market()
+    score, rng = 1.5 * X["signal"] + 0.5 * X["weak"], np.random.default_rng(1)
+    if task == "three_class":
+        y = np.sign(score + rng.normal(size=N)).where((score + rng.normal(size=N)).abs() > 0.5, 0.0)
+    elif task == "regression":
+        y = 0.01 * (score + rng.normal(size=N))
+    return X, y
+
+
+def trained(model_type: str, task: Task = "binary") -> tuple[TrainedModel, pd.DataFrame, pd.Series]:
+    X, y = outcomes(task)
     config = ModelConfig(
         model_type=model_type, optimize_hyperparams=False, cv_folds=3, embargo_candles=1
     )
-    model, _ = ModelTrainer(config).train(X, y, known_at=X.index + pd.Timedelta("1h"))
+    known_at = X.index + pd.Timedelta("1h")
+    model, _ = ModelTrainer(config).train(X, y, known_at=known_at, task=task)
     return model, X, y
 
 
@@ -45,6 +57,47 @@ def test_contributions_and_the_base_value_sum_to_the_log_odds(model_type: str) -
     proba = member.model.predict_proba(matrix)
     base = np.log(proba / (1 - proba)) - terms.sum(axis=1)
     assert np.ptp(base) < 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["lightgbm", "xgboost"])
+def test_contributions_of_three_classes_sum_to_the_log_probabilities(model_type: str) -> None:
+    model, X, _ = trained(model_type, "three_class")
+    member = model.production
+    matrix = np.ascontiguousarray(member.preprocessor.transform(X))
+    terms = member.model.contributions(matrix)
+    assert terms is not None
+    assert terms.shape == (N, len(CLASSES), matrix.shape[1])
+    gaps = np.log(member.model.predict_proba(matrix)) - terms.sum(axis=2)
+    for first, other in ((0, 1), (1, 2)):  # up to what softmax adds to all classes
+        assert np.ptp(gaps[:, first] - gaps[:, other]) < 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["lightgbm", "xgboost"])
+def test_contributions_to_returns_are_in_units_of_the_prediction(model_type: str) -> None:
+    model, X, y = trained(model_type, "regression")
+    dates = pd.DatetimeIndex(X.index)
+    first = model.members[0]
+    found = explain([first, model.production], X, y, dates)
+    rows = X.merge(found.values, how="inner").drop_duplicates()
+    assert len(rows) == len(found.values) > 100
+    sample = found.values.reindex(columns=X.columns)
+    base = first.predict_proba(sample) - found.contributions.sum(axis=1)
+    assert np.ptp(base) < 1e-6
+
+
+@pytest.mark.parametrize("task", ["three_class", "regression"])
+@pytest.mark.parametrize("model_type", ["lightgbm", "xgboost", "random_forest"])
+def test_the_planted_feature_comes_first_whatever_is_predicted(model_type: str, task: Task) -> None:
+    model, X, y = trained(model_type, task)
+    found = explain(model.members, X, y, pd.DatetimeIndex(X.index))
+    assert found.permutation.index[:2].tolist() == ["signal", "weak"]
+    assert found.permutation["signal"] > 10 * abs(found.permutation[["a", "b"]]).max()
+    if model_type == "random_forest":
+        assert found.shap.empty
+        return
+    assert found.shap.index[0] == "signal"
+    values, terms = found.values["signal"], found.contributions["signal"]
+    assert values.corr(terms, method="spearman") > 0.9
 
 
 @pytest.mark.parametrize("model_type", ["lightgbm", "xgboost", "random_forest"])

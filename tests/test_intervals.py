@@ -7,9 +7,22 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
-from freqtrade_mlpipe.metrics import paired_difference, score_intervals
+from freqtrade_mlpipe.metrics import (
+    paired_difference,
+    score_intervals,
+    three_class_scores,
+    value_intervals,
+)
 from freqtrade_mlpipe.metrics.intervals import MIN_STRETCHES
 
 
@@ -114,3 +127,71 @@ def test_pairs_of_one_date_count_as_one_draw() -> None:
     )
     assert (ten.low, ten.high) == pytest.approx((once.low, once.high))
     assert ten.n_stretches == once.n_stretches == 100
+
+
+def three_classes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    proba = random.dirichlet([2, 3, 2], n)
+    y = (random.random((n, 1)) > proba.cumsum(axis=1)).sum(axis=1) - 1.0
+    return y, proba
+
+
+def test_values_of_three_classes_are_those_of_the_scores_and_of_scikit_learn() -> None:
+    y, proba = three_classes(500, 0)
+    found = score_intervals(y, proba, hours(500), block=5)
+    expected = three_class_scores(y, proba, y)
+    for name, estimate in found.items():
+        assert estimate.value == pytest.approx(expected[name])
+        assert estimate.low < estimate.value < estimate.high
+    area = roc_auc_score(y, proba, multi_class="ovr", average="macro", labels=[-1, 0, 1])
+    assert found["roc_auc"].value == pytest.approx(area)
+
+
+def test_a_class_that_is_absent_has_no_area_of_its_own() -> None:
+    y, proba = three_classes(400, 1)
+    kept = y != 0
+    y, proba = y[kept], proba[kept]
+    found = score_intervals(y, proba, hours(len(y)), block=5)["roc_auc"].value
+    areas = [roc_auc_score(y == side, proba[:, column]) for side, column in ((-1, 0), (1, 2))]
+    assert found == pytest.approx(np.mean(areas))
+
+
+def returns(n: int, seed: int, weight: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    value = 0.01 * random.normal(size=n)
+    return weight * value + 0.01 * random.normal(size=n), value
+
+
+def test_values_of_returns_are_those_of_scikit_learn_and_scipy() -> None:
+    y, value = returns(600, 0)
+    value = value.round(3)  # with ties
+    found = value_intervals(y, value, hours(600), block=5)
+    assert set(found) == {"squared_error", "rmse", "mae", "spearman"}
+    assert found["squared_error"].value == pytest.approx(mean_squared_error(y, value))
+    assert found["rmse"].value == pytest.approx(root_mean_squared_error(y, value))
+    assert found["mae"].value == pytest.approx(mean_absolute_error(y, value))
+    assert found["spearman"].value == pytest.approx(spearmanr(y, value).statistic)
+    assert all(estimate.low < estimate.value < estimate.high for estimate in found.values())
+
+
+def test_returns_are_ranked_within_groups() -> None:
+    y, value = returns(900, 1)
+    group = np.repeat([0, 1, 2], 300)
+    value = value + 0.5 * group  # between groups the ranks say nothing
+    y[group == 1] = 0.01  # nothing to rank
+    found = value_intervals(y, value, hours(900), block=5, group=group)["spearman"]
+    parts = [spearmanr(y[group == k], value[group == k]).statistic for k in (0, 2)]
+    assert found.value == pytest.approx(np.mean(parts))
+    constant = value_intervals(y, np.zeros(900), hours(900), block=5)
+    assert constant["spearman"].value == 0.0
+    assert "spearman" not in value_intervals(np.zeros(900), value, hours(900), block=5)
+
+
+def test_the_interval_of_a_rank_correlation_is_that_of_ranking_each_resample_anew() -> None:
+    y, value = returns(800, 2)
+    found = value_intervals(y, value, hours(800), block=1, n_resamples=4000)["spearman"]
+    random = np.random.default_rng(0)
+    draws = [random.integers(0, 800, 800) for _ in range(2000)]
+    again = [spearmanr(y[rows], value[rows]).statistic for rows in draws]
+    low, high = np.quantile(again, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)

@@ -13,7 +13,7 @@ from freqtrade_mlpipe.calibration import fit_calibrator
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
 from freqtrade_mlpipe.features import Preprocessor
-from freqtrade_mlpipe.member import Member, Thresholds, predict, signals
+from freqtrade_mlpipe.member import Member, Thresholds, predict
 from freqtrade_mlpipe.models import MODELS, FitData
 
 COLUMNS = ["a", "b", "c", "flat"]
@@ -145,8 +145,8 @@ class TestPredict:
 
 def test_signals_enter_before_leave_and_nan_is_0():
     proba = np.array([0.2, 0.4, 0.5, 0.6, np.nan])
-    assert signals(proba, Thresholds(0.5, 0.3)).tolist() == [-1, 0, 1, 1, 0]
-    assert signals(proba, Thresholds(0.4, 0.4)).tolist() == [-1, 1, 1, 1, 0]
+    assert Thresholds(0.5, 0.3).signals(proba).tolist() == [-1, 0, 1, 1, 0]
+    assert Thresholds(0.4, 0.4).signals(proba).tolist() == [-1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(("enter", "leave"), [(0.4, 0.5), (np.nan, 0.1), (np.inf, 0.1)])

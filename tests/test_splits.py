@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from freqtrade_mlpipe.config import ModelConfig
@@ -21,6 +21,7 @@ from freqtrade_mlpipe.splits import (
     Splitter,
     make_splitter,
     tail_slices,
+    walk_forward,
 )
 
 HOUR = pd.Timedelta("1h")
@@ -395,3 +396,24 @@ def test_labels_known_before_their_row_are_refused() -> None:
 def test_impossible_settings_are_refused(build) -> None:
     with pytest.raises(ValueError, match="must"):
         build()
+
+
+def test_window_of_the_configuration_slides_in_candles() -> None:
+    config = ModelConfig(cv_method="cpcv", cv_folds=4, embargo_candles=30, train_window_candles=100)
+    candle = pd.Timedelta("5min")
+    expected = PurgedWalkForward(4, embargo=30 * candle, max_train=100 * candle)
+    assert walk_forward(config, candle) == expected
+    assert make_splitter(config.model_copy(update={"cv_method": "timeseries"}), candle) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(pooled_rows(), st.integers(10, 60))
+def test_sliding_window_is_the_expanding_one_cut_by_time_for_every_pair(rows, hours) -> None:
+    dates, known_at = rows
+    sliding = split_or_none(PurgedWalkForward(3, max_train=hours * HOUR), dates, known_at)
+    expanding = split_or_none(PurgedWalkForward(3), dates, known_at)
+    assume(sliding is not None and expanding is not None)
+    for cut, whole in zip(sliding, expanding, strict=True):
+        young = dates[whole.train] >= whole.test_start - hours * HOUR
+        np.testing.assert_array_equal(cut.train, whole.train[young])
+        np.testing.assert_array_equal(cut.test, whole.test)

@@ -202,6 +202,23 @@ class TestHonesty:
             assert model.members[number].train_end < part.index.get_level_values("date").min()
         assert metrics["roc_auc"] > 0.6
 
+    def test_no_member_looks_back_beyond_the_sliding_window(self, market):
+        X, y, *_ = market
+        settings = config(optimize_hyperparams=False, train_window_candles=100)
+        model, _ = train(X, y, settings)
+        whole, _ = train(X, y, config(optimize_hyperparams=False))
+        for member, expanding in zip(model.members, whole.members, strict=True):
+            assert member.train_end == expanding.train_end
+            assert member.train_end - member.train_start == 99 * HOUR
+            assert expanding.train_start == X.index[0][1]
+            assert member.n_train_rows == 3 * (100 - 3)
+        assert model.report.oos.index.equals(whole.report.oos.index)
+
+    def test_window_too_short_to_train_on_is_refused_before_training(self, market):
+        X, y, *_ = market
+        with pytest.raises(TrainingError, match=r"no training rows.*longer training window"):
+            train(X, y, config(train_window_candles=3))
+
     def test_valid_from_is_kept_and_must_be_later_than_all_labels(self, market):
         X, y, *_ = market
         settings = config(optimize_hyperparams=False)

@@ -285,6 +285,39 @@ class TestPreparedSlice:
             prepare_slice(other, self.rows, recipe())
 
 
+class TestRowWeights:
+    rows = np.arange(800)
+
+    def test_scale_of_the_given_weights_says_nothing(self, data):
+        fits = [
+            prepare_slice(replace(data, weight=scale * data.weight), self.rows, recipe()).fit_data
+            for scale in (1.0, 7.0)
+        ]
+        np.testing.assert_allclose(fits[0].weight, fits[1].weight, rtol=1e-12)
+        assert fits[0].weight.mean() == pytest.approx(1.0)
+        assert fits[0].weight_stop.mean() == pytest.approx(1.0)
+
+    def test_weight_halves_with_every_half_life_and_depends_on_nothing_later(self, data):
+        settings = recipe(weight_half_life_candles=100)
+        fit = prepare_slice(data, self.rows, settings).fit_data
+        np.testing.assert_allclose(fit.weight[:-100] / fit.weight[100:], 0.5, rtol=1e-9)
+        assert fit.weight.mean() == pytest.approx(1.0)
+        more = prepare_slice(data, np.arange(1100), settings).fit_data
+        np.testing.assert_allclose(
+            more.weight[1:] / more.weight[:-1], fit.weight[1] / fit.weight[0]
+        )
+
+    def test_half_life_much_shorter_than_the_slice_leaves_its_end(self, data):
+        fit = prepare_slice(data, self.rows, recipe(weight_half_life_candles=0.25)).fit_data
+        assert fit.weight[-1] == pytest.approx(len(fit.weight) * 15 / 16, rel=1e-3)
+
+    def test_rows_of_no_weight_are_refused(self, data):
+        weight = data.weight.copy()
+        weight[:700] = 0.0
+        with pytest.raises(TrainingError, match="All 597 rows"):
+            prepare_slice(replace(data, weight=weight), self.rows, recipe())
+
+
 class TestThresholds:
     def test_without_returns_f1_is_maximal(self):
         rng = np.random.default_rng(0)

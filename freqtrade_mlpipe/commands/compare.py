@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # What people compare; `--json` and `--csv` have all.
 _SHOWN = (
     "log_loss", "roc_auc", "brier", "baseline_log_loss", "expected_calibration_error", "f1", "accuracy",
-    "entry_rate", "expected_profit", "sharpe", "importance_stability", "n_rows", "n_oos_rows", "n_trials",
+    "rmse", "spearman", "r2", "mae", "squared_error", "baseline_mean_squared_error", "entry_rate", "short_rate",
+    "expected_profit", "sharpe", "importance_stability", "n_rows", "n_oos_rows", "n_trials",
     "backtest_profit_total", "backtest_market_change", "backtest_sharpe", "backtest_max_drawdown",
     "backtest_n_trades",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
-from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.config import MLPipeConfig, Task
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
@@ -20,6 +21,12 @@ from freqtrade_mlpipe.integration.results import SERVED_KEY, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 
 logger = logging.getLogger(__name__)
+
+_MORE_COLUMNS: Mapping[Task, tuple[str, ...]] = {
+    "binary": (),
+    "three_class": ("mlpipe_proba_short", "mlpipe_proba_flat", "mlpipe_edge_short"),
+    "regression": ("mlpipe_prediction",),
+}
 
 
 class ServingError(OperationalException, ValueError):
@@ -40,6 +47,11 @@ class MLPipeMixin(IStrategy):
     - ``mlpipe_do_predict``: 1 usable; 0 not predictable (warm-up, NaN inputs, no model); -1 masked, because every
       member of the model has seen the candle in training.
     - ``mlpipe_version``: the registered version that spoke.
+
+    A model of three classes (``labels.classes`` 3) speaks of both sides: ``mlpipe_proba`` and ``mlpipe_edge`` are those
+    of long, ``mlpipe_signal`` is 1 long, -1 short, 0 none, and there are also ``mlpipe_proba_short``,
+    ``mlpipe_proba_flat`` and ``mlpipe_edge_short``. A model of ``forward_return`` labels has no probability:
+    ``mlpipe_prediction`` is the log return it predicts, before fees, and ``mlpipe_edge`` that minus its threshold.
 
     In a backtest each candle is predicted by the walk-forward member that was trained strictly before it.
 
@@ -185,6 +197,8 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = 0
         dataframe["mlpipe_do_predict"] = 0
         dataframe["mlpipe_version"] = ""
+        for name, nothing in self._more_columns().items():
+            dataframe[name] = nothing
         try:
             served = self._mlpipe_served or self._reload()
             if served is None:
@@ -209,7 +223,21 @@ class MLPipeMixin(IStrategy):
         dataframe["mlpipe_signal"] = prediction.signal
         dataframe["mlpipe_do_predict"] = prediction.do_predict
         dataframe["mlpipe_version"] = served.resolved.version
+        if prediction.value is not None:
+            dataframe["mlpipe_prediction"] = prediction.value
+        if prediction.short is not None:
+            dataframe["mlpipe_proba_short"] = prediction.short.proba
+            dataframe["mlpipe_proba_flat"] = prediction.short.proba_flat
+            dataframe["mlpipe_edge_short"] = prediction.short.edge
         return dataframe
+
+    def _more_columns(self) -> dict[str, float]:
+        """Columns that not every model has, without an answer: those of the model and of the one that is configured."""
+        tasks = {self.mlpipe.labels.task}
+        if self._mlpipe_served is not None:
+            tasks.add(self._mlpipe_served.bundle.manifest.label_config().task)
+        names = [name for task in sorted(tasks) for name in _MORE_COLUMNS[task]]
+        return dict.fromkeys(names, float("nan"))
 
     def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""

@@ -8,11 +8,13 @@ from freqtrade_mlpipe.metrics.bootstrap import (
     block_bootstrap_means,
     block_bootstrap_p_value,
 )
+from freqtrade_mlpipe.metrics.classes import class_log_losses, three_class_scores
 from freqtrade_mlpipe.metrics.intervals import (
     Difference,
     Estimate,
     paired_difference,
     score_intervals,
+    value_intervals,
 )
 from freqtrade_mlpipe.metrics.overfitting import probability_of_backtest_overfitting
 from freqtrade_mlpipe.metrics.scores import (
@@ -29,21 +31,33 @@ from freqtrade_mlpipe.metrics.sharpe import (
     return_moments,
     sharpe_ratio,
 )
+from freqtrade_mlpipe.metrics.tasks import (
+    ANSWER_COLUMNS,
+    LOSS_METRICS,
+    answers_of,
+    losses_of,
+    task_intervals,
+)
 from freqtrade_mlpipe.metrics.thresholds import ThresholdChoice, choose_threshold
 from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns
+from freqtrade_mlpipe.metrics.values import value_scores
 
 __all__ = [
+    "ANSWER_COLUMNS",
     "BLOCK_HORIZONS",
+    "LOSS_METRICS",
     "Difference",
     "Estimate",
     "ReturnMoments",
     "ThresholdChoice",
+    "answers_of",
     "automatic_block_length",
     "baseline_log_losses",
     "block_bootstrap_interval",
     "block_bootstrap_means",
     "block_bootstrap_p_value",
     "choose_threshold",
+    "class_log_losses",
     "classification_scores",
     "deflated_sharpe_ratio",
     "expected_calibration_error",
@@ -51,6 +65,7 @@ __all__ = [
     "expected_profit",
     "last_known_outcome",
     "log_losses",
+    "losses_of",
     "paired_difference",
     "probabilistic_sharpe_ratio",
     "probability_of_backtest_overfitting",
@@ -59,4 +74,8 @@ __all__ = [
     "score_intervals",
     "sharpe_ratio",
     "strategy_returns",
+    "task_intervals",
+    "three_class_scores",
+    "value_intervals",
+    "value_scores",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-
-from freqtrade_mlpipe.metrics.scores import log_losses
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def last_known_outcome(
     Parameters
     ----------
     y : array-like of shape (n,)
-        0 or 1; NaN unknown.
+        Class, e.g. 0 or 1; NaN unknown.
     dates, known_at : DatetimeIndex, shape (n,)
         Date of the row, and of the candle at whose close its label is known (NaT unknown).
     pairs : array-like of shape (n,), optional
@@ -57,34 +57,40 @@ def baseline_log_losses(
     y_test: ArrayLike,
     last_train: ArrayLike | None = None,
     last_test: ArrayLike | None = None,
+    classes: Sequence[float] = (0.0, 1.0),
 ) -> dict[str, Floats]:
     """Log-loss of each test row under forecasts learned from training outcomes alone.
 
     Parameters
     ----------
     y_train, y_test : array-like of shape (n_train,), (n_test,)
-        0 or 1.
+        Of the `classes`.
     last_train, last_test : array-like of the same shapes, optional
         `last_known_outcome` of those rows.
+    classes : sequence of float, default (0, 1)
+        Ascending labels.
 
     Returns
     -------
     dict of str to ndarray of shape (n_test,)
-        ``class_prior``: the training frequency of 1. ``last_value`` (where the last outcomes are
-        given): the training frequency of 1 after the same last outcome; the prior where there is
-        none. Frequencies are Laplace-smoothed.
+        ``class_prior``: the training frequencies of the classes. ``last_value`` (where the last
+        outcomes are given): the training frequencies after the same last outcome; the prior where
+        there is none. Frequencies are Laplace-smoothed.
     """
     target = np.asarray(y_train, dtype=np.float64)
-    truth = np.asarray(y_test, dtype=np.float64)
-    prior = _frequency(target)
-    losses = {"class_prior": log_losses(truth, np.full(len(truth), prior))}
+    column = np.searchsorted(classes, np.asarray(y_test, dtype=np.float64))
+    prior = _frequencies(target, classes)
+    losses = {"class_prior": -np.log(prior[column])}
     if last_train is not None and last_test is not None:
         seen, now = np.asarray(last_train), np.asarray(last_test)
-        after = {value: _frequency(target[seen == value]) for value in (0.0, 1.0)}
-        forecast = np.where(now == 1, after[1.0], np.where(now == 0, after[0.0], prior))
-        losses["last_value"] = log_losses(truth, forecast)
+        forecast = prior[column]
+        for value in classes:
+            rows = now == value
+            forecast[rows] = _frequencies(target[seen == value], classes)[column[rows]]
+        losses["last_value"] = -np.log(forecast)
     return losses
 
 
-def _frequency(y: Floats) -> float:
-    return float((y.sum() + 1.0) / (len(y) + 2.0))
+def _frequencies(y: Floats, classes: Sequence[float]) -> Floats:
+    counts = np.array([(y == value).sum() for value in classes], dtype=np.float64)
+    return np.asarray((counts + 1.0) / (len(y) + len(classes)))

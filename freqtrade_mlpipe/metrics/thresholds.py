@@ -47,6 +47,7 @@ def choose_threshold(
     max_fraction: float = 0.5,
     n_errors: float = 1.0,
     fallback_quantile: float = 0.95,
+    logit: bool = True,
 ) -> ThresholdChoice:
     """Thresholds that maximise a cautious estimate of profit net of fees.
 
@@ -79,6 +80,8 @@ def choose_threshold(
         Where nothing is profitable, the entry threshold selects the share above this quantile, the
         exit threshold the share below its mirror image. Probabilities that are all equal select
         nothing.
+    logit : bool, default True
+        False: `proba` holds predicted returns, and the line goes through them as they are.
 
     Raises
     ------
@@ -100,7 +103,7 @@ def choose_threshold(
     limits = _Limits(
         horizon_candles, min_rows, max_fraction, n_errors, share=1.0 - fallback_quantile
     )
-    gross = _expected_gain(p, net + round_trip_cost)
+    gross = _expected_gain(_logit(p) if logit else p, net + round_trip_cost)
     spread = float(net.std())
     enter, profitable = _best_cut(p, gross - round_trip_cost, spread, limits)
     low, _ = _best_cut(-p, -gross, spread, limits)
@@ -123,11 +126,14 @@ class _Limits:
     share: float
 
 
-def _expected_gain(p: Floats, gross: Floats) -> Floats:
-    """Least-squares line of returns on logit(p), both centred; 0 where the scores are all equal."""
+def _logit(p: Floats) -> Floats:
     clipped = np.clip(p, 1e-6, 1 - 1e-6)
-    score = np.log(clipped) - np.log1p(-clipped)
-    score -= score.mean()
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def _expected_gain(score: Floats, gross: Floats) -> Floats:
+    """Least-squares line of returns on scores, both centred; 0 where the scores are all equal."""
+    score = score - score.mean()
     square = float(score @ score)
     slope = float(score @ (gross - gross.mean())) / square if square > 0 else 0.0
     return np.asarray(slope * score)

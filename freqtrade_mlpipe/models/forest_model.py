@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.models.spec import (
     FitData,
@@ -29,6 +30,8 @@ _SCHEMA = "schema.json"
 _LEVELS = 63
 # A forest's arrays unpack to 3 to 6 times the file.
 _MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO = 16 * 1024**2, 30
+_BINARY, _THREE, _SHIFT = [0, 1], [2, 3, 4], 3
+"""Class names in the file; three classes are shifted, so that two of them are not taken for a binary forest's."""
 _DAMAGE = (
     ValueError,
     LookupError,
@@ -51,8 +54,12 @@ class ForestModel:
     def __init__(self, forest: Any, raw: bytes | None = None) -> None:
         self._forest = forest
         self._raw = raw
+        classes = _classes_of(forest)
+        self._task = _task_of(classes)
+        self._columns = [_THREE.index(name) for name in classes if self._task == "three_class"]
+        leaf = {"binary": 1, "three_class": slice(None), "regression": 0}[self._task]
         self._trees = [
-            (tree.tree_, np.ascontiguousarray(tree.tree_.value[:, 0, 1]))
+            (tree.tree_, np.ascontiguousarray(tree.tree_.value[:, 0, leaf]))
             for tree in forest.estimators_
         ]
 
@@ -66,12 +73,25 @@ class ForestModel:
         """Number of trees."""
         return len(self._trees)
 
+    @property
+    def task(self) -> Task:
+        """What it was fitted for."""
+        return self._task
+
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,)."""
-        total = np.zeros(len(X))
-        for tree, positive_share in self._trees:
-            total += positive_share.take(tree.apply(X))
-        return total / len(self._trees)
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), or values, shape (n,).
+
+        A class it never saw has the probability 0.
+        """
+        total = np.zeros((len(X), *self._trees[0][1].shape[1:]))
+        for tree, share in self._trees:
+            total += share.take(tree.apply(X), axis=0)
+        found: Vector = total / len(self._trees)
+        if self._task != "three_class":
+            return found
+        proba = np.zeros((len(X), len(_THREE)))
+        proba[:, self._columns] = found
+        return proba
 
     def importance(self) -> Vector:
         """Mean decrease of impurity, shape (n_features,)."""
@@ -90,16 +110,19 @@ class ForestModel:
 
 
 def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -> FittedModel:
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     settings = dict(params)
     leaf = float(settings.pop("min_leaf_fraction"))
     settings.setdefault("min_samples_leaf", max(3, round(leaf * len(data.y))))
-    forest = RandomForestClassifier(**settings, bootstrap=True, n_jobs=1, random_state=seed)
+    kind = RandomForestRegressor if data.task == "regression" else RandomForestClassifier
+    forest = kind(**settings, bootstrap=True, n_jobs=1, random_state=seed)
     if "forest" not in data.native:
         data.native["forest"] = _coarse(data.X)
     X = data.native["forest"]
-    return ForestModel(forest.fit(X, data.y.astype(np.int64), sample_weight=data.weight))
+    shift = _SHIFT if data.task == "three_class" else 0
+    y = data.y if data.task == "regression" else data.y.astype(np.int64) + shift
+    return ForestModel(forest.fit(X, y, sample_weight=data.weight))
 
 
 def _coarse(X: Matrix) -> Matrix:
@@ -180,33 +203,63 @@ def _load(data: bytes) -> FittedModel:
 
 def _audit(forest: Any) -> None:
     """Check what scikit-learn's prediction takes for granted; it would crash or read foreign memory otherwise."""
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.tree import DecisionTreeClassifier
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    if type(forest) is not RandomForestClassifier:
+    trees = {
+        RandomForestClassifier: DecisionTreeClassifier,
+        RandomForestRegressor: DecisionTreeRegressor,
+    }
+    if type(forest) not in trees:
         raise BundleError(f"The forest file holds a {type(forest).__name__}, not a forest.")
     estimators = getattr(forest, "estimators_", None)
     n_features = getattr(forest, "n_features_in_", None)
-    classes = np.asarray(getattr(forest, "classes_", []))
     if not isinstance(estimators, list) or not estimators or not isinstance(n_features, int):
         raise BundleError("The forest file holds a forest that was never fitted.")
-    if classes.tolist() != [0, 1]:
-        raise BundleError(f"The forest has classes {classes.tolist()}, expected [0, 1].")
+    classes = _classes_of(forest)
+    if (_task_of(classes) == "regression") != (type(forest) is RandomForestRegressor):
+        raise BundleError(
+            f"The forest has classes {classes}, expected {_BINARY}, two or all of {_THREE}, or none of a regressor."
+        )
     for number, estimator in enumerate(estimators):
-        if type(estimator) is not DecisionTreeClassifier:
+        if type(estimator) is not trees[type(forest)]:
             raise BundleError(f"Tree {number} of the forest is a {type(estimator).__name__}.")
-        problem = _tree_problem(getattr(estimator, "tree_", None), n_features)
+        problem = _tree_problem(getattr(estimator, "tree_", None), n_features, classes)
         if problem:
             raise BundleError(f"Tree {number} of the forest is damaged: {problem}.")
 
 
-def _tree_problem(tree: Any, n_features: int) -> str | None:
+def _classes_of(forest: Any) -> list[int]:
+    """Class names in a file, ascending; none of a regressor.
+
+    Raises
+    ------
+    BundleError
+        For names that no forest of ours has.
+    """
+    found = np.asarray(getattr(forest, "classes_", []))
+    names: list[Any] = found.tolist()
+    three = found.ndim == 1 and [name for name in _THREE if name in names] == names
+    if names and names != _BINARY and not (three and len(names) >= 2):
+        raise BundleError(
+            f"The forest has classes {names}, expected {_BINARY} or two or all of {_THREE}."
+        )
+    return [int(name) for name in names]
+
+
+def _task_of(classes: list[int]) -> Task:
+    if not classes:
+        return "regression"
+    return "binary" if classes == _BINARY else "three_class"
+
+
+def _tree_problem(tree: Any, n_features: int, classes: list[int]) -> str | None:
     from sklearn.tree._tree import Tree
 
     if type(tree) is not Tree:
         return "it has no node table"
     n = int(tree.node_count)
-    if n < 1 or tree.n_features != n_features or tree.value.shape != (n, 1, 2):
+    if n < 1 or tree.n_features != n_features or tree.value.shape != (n, 1, max(1, len(classes))):
         return "its tables have the wrong shape"
     left, right = tree.children_left, tree.children_right
     inner = left != -1
@@ -224,7 +277,8 @@ def _tree_problem(tree: Any, n_features: int) -> str | None:
         return "it splits on a column that does not exist"
     if not np.isfinite(tree.threshold).all() or not np.isfinite(tree.value).all():
         return "it holds numbers that are not finite"
-    if np.any(tree.value < 0) or not np.allclose(tree.value.sum(axis=2), 1.0, atol=1e-6):
+    whole = np.allclose(tree.value.sum(axis=2), 1.0, atol=1e-6)
+    if classes and (np.any(tree.value < 0) or not whole):
         return "its leaves do not hold probabilities"
     return None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from freqtrade_mlpipe.config import N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.models.lightgbm_text import check_lightgbm_text
 from freqtrade_mlpipe.models.spec import (
@@ -16,6 +18,7 @@ from freqtrade_mlpipe.models.spec import (
     ModelSpec,
     SearchRange,
     Vector,
+    class_numbers,
     normalised,
 )
 
@@ -28,13 +31,20 @@ _DATASET = {
     "verbosity": -1,
     "num_threads": 1,
 }
-_FORCED = {
-    "objective": "binary",
-    "metric": "binary_logloss",
+_FORCED: dict[str, Any] = {
     "deterministic": True,
     "force_col_wise": True,
     "bagging_freq": 1,
 }
+_TASK: Mapping[str, dict[str, Any]] = {
+    "binary": {"objective": "binary", "metric": "binary_logloss"},
+    "three_class": {"objective": "multiclass", "metric": "multi_logloss", "num_class": 3},
+    "regression": {"objective": "regression", "metric": "l2"},
+}
+_OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
+_TASK_OF: Mapping[str, Task] = {
+    "binary": "binary", "multiclass": "three_class", "regression": "regression"
+}  # fmt: skip
 
 
 class LightGBMModel:
@@ -45,6 +55,16 @@ class LightGBMModel:
 
         self._text = text
         self._booster = lgb.Booster(model_str=text)
+        objective = _OBJECTIVE.search(text)
+        name = "none" if objective is None else objective[1]
+        if (
+            name not in _TASK_OF
+            or self._booster.num_model_per_iteration() != N_OUTPUTS[_TASK_OF[name]]
+        ):
+            raise BundleError(
+                f"The LightGBM model has the objective {name}, which is none of ours."
+            )
+        self._task = _TASK_OF[name]
 
     @property
     def n_features(self) -> int:
@@ -53,13 +73,18 @@ class LightGBMModel:
 
     @property
     def n_rounds(self) -> int:
-        """Number of trees."""
-        return int(self._booster.num_trees())
+        """Number of rounds, each one tree or one a class."""
+        return int(self._booster.num_trees()) // N_OUTPUTS[self._task]
+
+    @property
+    def task(self) -> Task:
+        """What it was fitted for."""
+        return self._task
 
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,)."""
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), or values, shape (n,)."""
         if len(X) == 0:
-            return np.empty(0)
+            return np.empty((0, 3) if self._task == "three_class" else 0)
         return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
 
     def importance(self) -> Vector:
@@ -67,9 +92,13 @@ class LightGBMModel:
         return normalised(self._booster.feature_importance(importance_type="gain"))
 
     def contributions(self, X: Matrix) -> Vector:
-        """What each column adds to each row's log-odds, shape (n, n_features)."""
+        """What each column adds to each row's log-odds, shape (n, n_features), or (n, 3, n_features)."""
         terms = self._booster.predict(X, pred_contrib=True, num_threads=1)
-        return np.asarray(terms, dtype=np.float64)[:, :-1]
+        by_output = np.asarray(terms, dtype=np.float64).reshape(
+            len(X), N_OUTPUTS[self._task], self.n_features + 1
+        )
+        columns = by_output[:, :, :-1]
+        return columns if self._task == "three_class" else columns[:, 0]
 
     def to_bytes(self) -> bytes:
         """The text file."""
@@ -83,7 +112,12 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     rounds = int(settings.pop("n_estimators"))
     leaf = float(settings.pop("min_leaf_fraction"))
     settings.setdefault("min_data_in_leaf", max(5, round(leaf * len(data.y))))
-    settings |= _FORCED | _DATASET | {"max_bin": settings.get("max_bin", 63), "seed": seed}
+    settings |= (
+        _FORCED
+        | _TASK[data.task]
+        | _DATASET
+        | {"max_bin": settings.get("max_bin", 63), "seed": seed}
+    )
     train, stop = _datasets(data, int(settings["max_bin"]))
     try:
         booster = _boost(settings, rounds, train, stop, patience)
@@ -114,11 +148,14 @@ def _datasets(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
         import lightgbm as lgb
 
         settings = _DATASET | {"max_bin": max_bin}
-        train = lgb.Dataset(data.X, data.y, weight=data.weight, params=settings).construct()
+        train = lgb.Dataset(
+            data.X, class_numbers(data.y, data.task), weight=data.weight, params=settings
+        ).construct()
         stop = None
         if data.X_stop is not None:
+            y_stop = None if data.y_stop is None else class_numbers(data.y_stop, data.task)
             stop = train.create_valid(
-                data.X_stop, data.y_stop, weight=data.weight_stop, params=settings
+                data.X_stop, y_stop, weight=data.weight_stop, params=settings
             ).construct()
         data.native[key] = (train, stop)
     pair: tuple[Any, Any | None] = data.native[key]

@@ -20,8 +20,10 @@ _FIRST_TREE, _AFTER_TREES = b"Tree=0\n", b"end of trees\n"
 _NUMBER = rb"-?[0-9]{1,20}(?:\.[0-9]{1,30})?(?:e[+-]?[0-9]{1,3})?"
 _NAMES = rb"[!-~]{1,300}(?: [!-~]{1,300})*"
 _HEADER = re.compile(
-    rb"tree\nversion=v[0-9]{1,3}\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\n"
-    rb"max_feature_idx=(?P<last>[0-9]{1,6})\nobjective=binary sigmoid:" + _NUMBER + rb"\n"
+    rb"tree\nversion=v[0-9]{1,3}\nnum_class=(?P<classes>[13])\n"
+    rb"num_tree_per_iteration=(?P=classes)\nlabel_index=0\n"
+    rb"max_feature_idx=(?P<last>[0-9]{1,6})\n"
+    rb"objective=(?:binary sigmoid:" + _NUMBER + rb"|regression|(?P<many>multiclass num_class:3))\n"
     rb"(?:average_output\n)?feature_names=(?P<names>" + _NAMES + rb")\n"
     rb"(?:monotone_constraints=(?P<monotone>-?[01](?: -?[01])*)\n)?"
     rb"feature_infos=(?P<infos>" + _NAMES + rb")\n"
@@ -57,7 +59,8 @@ def check_lightgbm_text(data: bytes) -> None:
     Raises
     ------
     BundleError
-        Not a two-class model, without categorical splits and linear leaves, as LightGBM writes it.
+        Not a model of two or three classes or of values, without categorical splits and linear
+        leaves, as LightGBM writes it.
     """
     head, first, rest = data.partition(_FIRST_TREE)
     trees, end, tail = (first + rest).partition(_AFTER_TREES)
@@ -71,6 +74,9 @@ def check_lightgbm_text(data: bytes) -> None:
         if names is not None and names.count(b" ") + 1 != n_features:
             raise _refused(f"its header does not describe {n_features} features")
     sizes = [int(size) for size in header["sizes"].split(b" ")]
+    n_classes = int(header["classes"])
+    if (header["many"] is None) != (n_classes == 1) or len(sizes) % n_classes:
+        raise _refused("its objective, classes and trees do not belong together")
     if sum(sizes) != len(trees):
         raise _refused("its trees are not as long as it says")
     _check_trees(trees, sizes, n_features)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.exceptions import BundleError, ConfigError, TrainingError
 
 Parameters = dict[str, float | int | str | bool]
@@ -18,7 +19,7 @@ Vector = NDArray[np.float64]
 
 
 class FittedModel(Protocol):
-    """A fitted two-class estimator that predicts on one thread and saves itself without pickle."""
+    """A fitted estimator that predicts on one thread and saves itself without pickle."""
 
     @property
     def n_features(self) -> int:
@@ -28,8 +29,16 @@ class FittedModel(Protocol):
     def n_rounds(self) -> int:
         """Number of trees kept."""
 
+    @property
+    def task(self) -> Task:
+        """What it was fitted for."""
+
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,), of a finite C-contiguous matrix of shape (n, n_features)."""
+        """Probabilities of the rows of a finite C-contiguous matrix of shape (n, n_features).
+
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A regressor gives its
+        predicted values, shape (n,).
+        """
 
     def importance(self) -> Vector:
         """Gain of each column, shape (n_features,), non-negative and summing to 1 (all 0 without splits)."""
@@ -37,7 +46,8 @@ class FittedModel(Protocol):
     def contributions(self, X: Matrix) -> Vector | None:
         """What each column adds to each row's log-odds (exact TreeSHAP), shape (n, n_features).
 
-        None where the library does not compute it.
+        Of three classes what it adds to the scores before softmax, shape (n, 3, n_features) in the order of
+        `config.CLASSES`; of a regression to the predicted value. None where the library does not compute it.
         """
 
     def to_bytes(self) -> bytes:
@@ -64,6 +74,9 @@ class SearchRange:
 class FitData:
     """A training slice and, for early stopping, a later slice; matrices of shape (n, n_features).
 
+    `y` holds the labels of the `task`: 0 and 1; `config.CLASSES`, of which one may be absent; or values of about unit
+    variance (estimators ignore smaller gains than rounding explains).
+
     `native` keeps what an estimator builds from the matrices once, for example a binned data set, so
     that many parameter sets can be fitted on it. One `FitData` must not be fitted from two threads at once.
     """
@@ -74,12 +87,14 @@ class FitData:
     X_stop: Matrix | None = None
     y_stop: Vector | None = None
     weight_stop: Vector | None = None
+    task: Task = "binary"
     native: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if np.unique(self.y).size < 2:
             raise TrainingError(
-                f"The training slice has one class only ({len(self.y)} rows): lengthen the data or change the label."
+                f"The training slice has one class or value only ({len(self.y)} rows): lengthen the data or change "
+                "the label."
             )
 
 
@@ -197,6 +212,11 @@ class ModelSpec:
                 "the files do not belong together; register the version again."
             )
         return model
+
+
+def class_numbers(y: Vector, task: Task) -> Vector:
+    """Labels as the boosters want them: classes counted from 0."""
+    return y + 1.0 if task == "three_class" else y
 
 
 def normalised(gain: NDArray[Any]) -> Vector:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from freqtrade_mlpipe.config import N_OUTPUTS, Task
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.models.spec import (
     FitData,
@@ -15,19 +17,29 @@ from freqtrade_mlpipe.models.spec import (
     ModelSpec,
     SearchRange,
     Vector,
+    class_numbers,
     normalised,
 )
 from freqtrade_mlpipe.models.xgboost_ubj import check_xgboost_ubj
 
-_FORCED = {
-    "objective": "binary:logistic",
-    "eval_metric": "logloss",
+_FORCED: dict[str, Any] = {
     "tree_method": "hist",
     "device": "cpu",
     "nthread": 1,
     "verbosity": 0,
 }
-_HESSIAN_AT_HALF = 0.25
+_TASK: Mapping[str, dict[str, Any]] = {
+    "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
+    "three_class": {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": 3},
+    "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
+}
+_TASK_OF: Mapping[str, Task] = {
+    "binary:logistic": "binary",
+    "multi:softprob": "three_class",
+    "reg:squarederror": "regression",
+}
+_HESSIAN = {"binary": 0.25, "three_class": 4 / 9, "regression": 1.0}
+"""Of a row before the first tree, classes in balance; XGBoost doubles that of `multi:softprob`."""
 
 
 class XGBoostModel:
@@ -39,6 +51,14 @@ class XGBoostModel:
         self._raw = raw
         self._booster = xgb.Booster(params={"nthread": 1})
         self._booster.load_model(bytearray(raw))
+        learner = json.loads(self._booster.save_config())["learner"]
+        objective = learner["objective"]["name"]
+        n_outputs = max(1, int(learner["learner_model_param"]["num_class"]))
+        if objective not in _TASK_OF or n_outputs != N_OUTPUTS[_TASK_OF[objective]]:
+            raise BundleError(
+                f"The XGBoost model has the objective {objective} and {n_outputs} outputs, which is none of ours."
+            )
+        self._task = _TASK_OF[objective]
 
     @property
     def n_features(self) -> int:
@@ -47,13 +67,18 @@ class XGBoostModel:
 
     @property
     def n_rounds(self) -> int:
-        """Number of trees."""
+        """Number of rounds, each one tree or one a class."""
         return int(self._booster.num_boosted_rounds())
 
+    @property
+    def task(self) -> Task:
+        """What it was fitted for."""
+        return self._task
+
     def predict_proba(self, X: Matrix) -> Vector:
-        """Probability of class 1, shape (n,)."""
+        """Probability of class 1, shape (n,), or of each class, shape (n, 3), or values, shape (n,)."""
         if len(X) == 0:
-            return np.empty(0)
+            return np.empty((0, 3) if self._task == "three_class" else 0)
         return np.asarray(self._booster.inplace_predict(X), dtype=np.float64)
 
     def importance(self) -> Vector:
@@ -64,11 +89,11 @@ class XGBoostModel:
         return normalised(gain)
 
     def contributions(self, X: Matrix) -> Vector:
-        """What each column adds to each row's log-odds, shape (n, n_features)."""
+        """What each column adds to each row's log-odds, shape (n, n_features), or (n, 3, n_features)."""
         import xgboost as xgb
 
         terms = self._booster.predict(xgb.DMatrix(X, nthread=1), pred_contribs=True)
-        return np.asarray(terms, dtype=np.float64)[:, :-1]
+        return np.asarray(terms, dtype=np.float64)[..., :-1]
 
     def to_bytes(self) -> bytes:
         """The UBJSON file."""
@@ -81,8 +106,8 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     settings = dict(params)
     rounds = int(settings.pop("n_estimators"))
     leaf = float(settings.pop("min_leaf_fraction"))
-    settings.setdefault("min_child_weight", max(1.0, leaf * _HESSIAN_AT_HALF * len(data.y)))
-    settings |= _FORCED | {"seed": seed, "max_bin": settings.get("max_bin", 64)}
+    settings.setdefault("min_child_weight", max(1.0, leaf * _HESSIAN[data.task] * len(data.y)))
+    settings |= _FORCED | _TASK[data.task] | {"seed": seed, "max_bin": settings.get("max_bin", 64)}
     train, stop = _matrices(data, int(settings["max_bin"]))
     booster = xgb.train(
         settings,
@@ -103,12 +128,14 @@ def _matrices(data: FitData, max_bin: int) -> tuple[Any, Any | None]:
     if key not in data.native:
         import xgboost as xgb
 
-        train = xgb.QuantileDMatrix(data.X, data.y, weight=data.weight, max_bin=max_bin, nthread=1)
+        train = xgb.QuantileDMatrix(
+            data.X, class_numbers(data.y, data.task), weight=data.weight, max_bin=max_bin, nthread=1
+        )
         stop = None
         if data.X_stop is not None:
             stop = xgb.QuantileDMatrix(
                 data.X_stop,
-                data.y_stop,
+                None if data.y_stop is None else class_numbers(data.y_stop, data.task),
                 weight=data.weight_stop,
                 ref=train,
                 max_bin=max_bin,

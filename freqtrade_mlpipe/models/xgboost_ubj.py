@@ -23,6 +23,12 @@ _NO_PARENT = (2**31 - 1, -1)
 _SCALARS = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q", b"d": ">f", b"D": ">d"}
 _ARRAYS = {b"i": "i1", b"U": "u1", b"I": ">i2", b"l": ">i4", b"L": ">i8", b"d": ">f4", b"D": ">f8"}
 _WIDTHS = {kind: np.dtype(form).itemsize for kind, form in _ARRAYS.items()}
+_OBJECTIVES = {
+    "binary:logistic": ("reg_loss_param", "scale_pos_weight", 1),
+    "multi:softprob": ("softmax_multiclass_param", "num_class", 3),
+    "reg:squarederror": ("reg_loss_param", "scale_pos_weight", 1),
+}
+"""Name → its block of parameters, the one in it, and trees a round."""
 _LEARNER = {
     "attributes", "feature_names", "feature_types", "gradient_booster", "learner_model_param",
     "objective",
@@ -80,7 +86,7 @@ def check_xgboost_ubj(data: bytes) -> None:
     Raises
     ------
     BundleError
-        Not a two-class tree model without categorical splits, as XGBoost writes it.
+        Not a tree model of two or three classes or of values, without categorical splits, as XGBoost writes it.
     """
     try:
         _check_model(_Reader(data).document())
@@ -209,31 +215,41 @@ def _check_model(model: dict[str, Any]) -> None:
     texts = learner["attributes"]
     _require(all(type(value) is str for value in texts.values()), "its attributes are damaged")
     _require(len(learner["feature_names"]) == len(learner["feature_types"]) == 0, "it has names")
-    _require(learner["objective"]["name"] == "binary:logistic", "it has another objective")
-    weight = learner["objective"]["reg_loss_param"]
-    _require(set(learner["objective"]) == {"name", "reg_loss_param"}, "its objective is damaged")
-    _require(set(weight) == {"scale_pos_weight"}, "its objective is damaged")
-    _require(_is_number(weight["scale_pos_weight"]), "its objective is damaged")
-    n_features = _check_parameters(learner["learner_model_param"])
+    n_classes = _check_objective(learner["objective"])
+    n_features = _check_parameters(learner["learner_model_param"], n_classes)
     booster = learner["gradient_booster"]
     _require(set(booster) == {"model", "name"} and booster["name"] == "gbtree", "no tree booster")
-    _check_trees(booster["model"], n_features)
+    _check_trees(booster["model"], n_features, n_classes)
 
 
-def _check_parameters(values: dict[str, Any]) -> int:
+def _check_objective(values: dict[str, Any]) -> int:
+    """Number of trees a round: 1, or one for each of three classes."""
+    _require(values["name"] in _OBJECTIVES, "it has another objective")
+    own, parameter, n_classes = _OBJECTIVES[values["name"]]
+    _require(set(values) == {"name", own}, "its objective is damaged")
+    _require(set(values[own]) == {parameter}, "its objective is damaged")
+    text = values[own][parameter]
+    whole = n_classes == 1 or text == str(n_classes)
+    _require(_is_number(text) and whole, "its objective is damaged")
+    return n_classes
+
+
+def _check_parameters(values: dict[str, Any], n_classes: int) -> int:
     _require(
         set(values)
         == {"base_score", "boost_from_average", "num_class", "num_feature", "num_target"},
         "its parameters are damaged",
     )
-    score = values["base_score"].removeprefix("[").removesuffix("]")
-    _require(_is_number(score), "its base score is damaged")
-    _require(values["num_class"] == "0" and values["num_target"] == "1", "it has other classes")
+    scores = values["base_score"].removeprefix("[").removesuffix("]").split(",")
+    _require(len(scores) in (1, n_classes), "its base score is damaged")
+    _require(all(map(_is_number, scores)), "its base score is damaged")
+    classes = "0" if n_classes == 1 else str(n_classes)
+    _require(values["num_class"] == classes and values["num_target"] == "1", "it has other classes")
     _require(values["boost_from_average"] in ("0", "1"), "its parameters are damaged")
     return _digits(values["num_feature"])
 
 
-def _check_trees(model: dict[str, Any], n_features: int) -> None:
+def _check_trees(model: dict[str, Any], n_features: int, n_classes: int) -> None:
     known = {"cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees"}
     _require(known - {"cats"} <= set(model) <= known, "its booster is damaged")
     for values in model.get("cats", {}).values():
@@ -244,10 +260,11 @@ def _check_trees(model: dict[str, Any], n_features: int) -> None:
     _require(
         type(trees) is _Trees and _digits(sizes["num_trees"]) == len(trees), "trees are missing"
     )
-    _require(list(model["tree_info"]) == [0] * len(trees), "its trees are of other classes")
-    _require(
-        list(model["iteration_indptr"]) == list(range(len(trees) + 1)), "its rounds are damaged"
-    )
+    class_of = [number % n_classes for number in range(len(trees))]
+    _require(list(model["tree_info"]) == class_of, "its trees are of other classes")
+    rounds = list(range(0, len(trees) + 1, n_classes))
+    whole = len(trees) % n_classes == 0
+    _require(whole and list(model["iteration_indptr"]) == rounds, "its rounds are damaged")
     if len(trees):
         problem = _problem(trees, n_features)
         _require(problem is None, str(problem))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig, Scope
+from freqtrade_mlpipe.config import N_OUTPUTS, FeatureConfig, LabelConfig, ModelConfig, Scope
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
 from freqtrade_mlpipe.registry import selftest
 from freqtrade_mlpipe.registry.arrow_file import refuse_compressed
@@ -250,7 +250,9 @@ def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> B
             refuse_compressed(name, files[name])
     baseline = _load_baseline(files[BASELINE_FILE]) if BASELINE_FILE in files else None
     test = (
-        selftest.from_files(files, manifest.features, len(members))
+        selftest.from_files(
+            files, manifest.features, sum(N_OUTPUTS[member.model.task] for member in members)
+        )
         if selftest.EXPECTED_FILE in files
         else None
     )

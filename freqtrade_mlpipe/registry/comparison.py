@@ -7,22 +7,36 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.metrics import (
+    ANSWER_COLUMNS,
     BLOCK_HORIZONS,
+    LOSS_METRICS,
     Difference,
     Estimate,
-    log_losses,
+    answers_of,
+    losses_of,
     paired_difference,
-    score_intervals,
+    task_intervals,
 )
 
 MIN_STRETCHES = 20
 """A common span of fewer blocks than this gives no verdict: the bootstrap would be too sure of itself."""
 MAX_OTHER_OUTCOMES = 0.001
 CONFIDENCE = 0.95
+
+_TASKS: Mapping[Task, str] = {
+    "binary": "two classes",
+    "three_class": "three classes",
+    "regression": "returns",
+}
+_UNITS = {
+    "log_loss": ("log-loss", " nats a row", ".5f"),
+    "squared_error": ("squared error", "", ".3g"),
+}
+"""Name, unit and digits of a loss."""
 
 _UNIMPORTANT = (
     "version.",
@@ -46,8 +60,10 @@ class Contender:
     metrics
         What was measured.
     oos
-        Out-of-sample predictions: columns pair, date (UTC), y (1, 0, NaN unknown), proba and, if
-        there, fold; None: not kept.
+        Out-of-sample predictions: columns pair, date (UTC), y (the outcome; NaN unknown), those of
+        `ANSWER_COLUMNS` and, if there, fold; None: not kept.
+    task
+        What it predicts, which says what `oos` holds.
     horizon_candles
         How far its labels look ahead.
     note
@@ -58,6 +74,7 @@ class Contender:
     parameters: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     oos: pd.DataFrame | None = None
+    task: Task = "binary"
     horizon_candles: int = 1
     note: str = ""
 
@@ -75,10 +92,12 @@ class Verdict:
     sentence
         The verdict in words.
     difference
-        Mean log-loss of `other` less that of `first` on the common rows, with its interval; None: no
+        Mean loss of `other` less that of `first` on the common rows, with its interval; None: no
         verdict.
-    first_log_loss, other_log_loss
-        On the common rows; NaN without comparable ones.
+    loss
+        Which loss: log_loss, or squared_error of regressions; empty without comparable rows.
+    first_loss, other_loss
+        Its mean on the common rows; NaN without comparable ones.
     start, end
         First and last common candle (UTC), or None.
     """
@@ -88,8 +107,9 @@ class Verdict:
     better: str | None
     sentence: str
     difference: Difference | None = None
-    first_log_loss: float = float("nan")
-    other_log_loss: float = float("nan")
+    loss: str = ""
+    first_loss: float = float("nan")
+    other_loss: float = float("nan")
     start: datetime | None = None
     end: datetime | None = None
 
@@ -144,7 +164,7 @@ class VersionComparison:
 def compare(contenders: Sequence[Contender], *, seed: int = 0) -> VersionComparison:
     """Contenders side by side, and a verdict on each against the first.
 
-    The verdict is a paired stationary bootstrap of the log-loss difference: the same candles of the same
+    The verdict is a paired stationary bootstrap of the difference of losses: the same candles of the same
     pairs, rows of one date drawn together, in blocks of several label horizons. With k contenders each of
     the k - 1 intervals is as wide as makes all of them hold together with 95 % (Bonferroni).
 
@@ -194,33 +214,50 @@ def _metrics(contenders: Sequence[Contender]) -> dict[str, tuple[Estimate | None
         column = {name: Estimate(value, nan, nan) for name, value in contender.metrics.items()}
         known = _known(contender)
         if known is not None and len(known):
-            found = score_intervals(
+            found = task_intervals(
+                contender.task,
                 known["y"],
-                known["proba"],
+                answers_of(known, contender.task),
                 pd.DatetimeIndex(known["date"]),
                 BLOCK_HORIZONS * contender.horizon_candles,
                 group=known.get("fold"),
             )
             column |= found
         columns.append(column)
-    first = ["log_loss", "roc_auc", "brier"]
+    first = ["log_loss", "roc_auc", "brier", "squared_error", "rmse", "spearman"]
     names = first + sorted({name for column in columns for name in column} - set(first))
     rows = {name: tuple(column.get(name) for column in columns) for name in names}
     return {name: row for name, row in rows.items() if any(row)}
 
 
 def _known(contender: Contender) -> pd.DataFrame | None:
-    return None if contender.oos is None else contender.oos.dropna(subset=["y", "proba"])
+    if contender.oos is None:
+        return None
+    return contender.oos.dropna(subset=["y", *ANSWER_COLUMNS[contender.task]])
+
+
+def _losses(contender: Contender) -> pd.DataFrame | None:
+    """Columns pair, date, y and loss of the rows with a known outcome."""
+    known = _known(contender)
+    if known is None:
+        return None
+    losses = losses_of(contender.task, known["y"], answers_of(known, contender.task))
+    return known[["pair", "date", "y"]].assign(loss=losses)
 
 
 def _verdict(first: Contender, other: Contender, *, confidence: float, seed: int) -> Verdict:
     def nothing(reason: str) -> Verdict:
         return Verdict(first.label, other.label, None, f"No verdict: {reason}")
 
-    a, b = _known(first), _known(other)
+    a, b = _losses(first), _losses(other)
     if a is None or b is None:
         missing = " and ".join(c.label for c in (first, other) if c.oos is None)
         return nothing(f"the out-of-sample predictions of {missing} were not kept.")
+    if first.task != other.task:
+        return nothing(
+            f"{first.label} was trained for {_TASKS[first.task]}, {other.label} for {_TASKS[other.task]}: their "
+            "losses answer different questions."
+        )
     rows = a.merge(b, on=["pair", "date"], suffixes=("", "_other"), validate="one_to_one")
     if rows.empty:
         return nothing(
@@ -235,8 +272,7 @@ def _verdict(first: Contender, other: Contender, *, confidence: float, seed: int
     dates = pd.DatetimeIndex(rows["date"])
     block = BLOCK_HORIZONS * max(first.horizon_candles, other.horizon_candles)
     n_stretches = dates.nunique() / block
-    y = rows["y"].to_numpy(dtype=np.float64)
-    losses = log_losses(y, rows["proba"]), log_losses(y, rows["proba_other"])
+    losses = rows["loss"], rows["loss_other"]
     found = None
     if n_stretches >= MIN_STRETCHES:
         found = paired_difference(
@@ -252,8 +288,9 @@ def _verdict(first: Contender, other: Contender, *, confidence: float, seed: int
         better=_better(first, other, found) if found else None,
         sentence=_sentence(first, other, found, confidence) if found else short,
         difference=found,
-        first_log_loss=float(losses[0].mean()),
-        other_log_loss=float(losses[1].mean()),
+        loss=LOSS_METRICS[first.task],
+        first_loss=float(losses[0].mean()),
+        other_loss=float(losses[1].mean()),
         start=dates.min().to_pydatetime(),
         end=dates.max().to_pydatetime(),
     )
@@ -269,9 +306,11 @@ def _sentence(first: Contender, other: Contender, found: Difference, confidence:
     if found.low == found.high == 0:
         return f"{other.label} and {first.label} say the same on all {found.n_rows:,} common rows."
     better = _better(first, other, found)
+    loss, unit, digits = _UNITS[LOSS_METRICS[first.task]]
+    mean, low, high = (f"{v:+{digits}}" for v in (found.mean, found.low, found.high))
     size = (
-        f"log-loss of {other.label} less that of {first.label}: {found.mean:+.5f} nats a row, {100 * confidence:.3g} % "
-        f"interval {found.low:+.5f} to {found.high:+.5f} (p = {found.p_value:.2g}; {found.n_rows:,} common rows, about "
+        f"{loss} of {other.label} less that of {first.label}: {mean}{unit}, {100 * confidence:.3g} % "
+        f"interval {low} to {high} (p = {found.p_value:.2g}; {found.n_rows:,} common rows, about "
         f"{found.n_stretches:.0f} independent stretches)"
     )
     if better is None:

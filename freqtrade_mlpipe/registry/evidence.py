@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.metrics import ReturnMoments
+
+_OF_CLASSES = {"class_prior": "class-prior", "last_value": "last-value"}
+BASELINES_OF: Mapping[Task, Mapping[str, str]] = {
+    "binary": _OF_CLASSES,
+    "three_class": _OF_CLASSES,
+    "regression": {"mean": "training-mean", "zero": "zero-return"},
+}
+"""Baselines that a model must beat, and their names in sentences."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,9 @@ class BacktestSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Out-of-sample log-loss of the model and of a baseline, and how likely chance explains it.
+    """Out-of-sample loss of the model and of a baseline, and how likely chance explains the difference.
+
+    Log-loss of probabilities, squared error of a regression.
 
     `p_value` is one-sided, from a block bootstrap of the loss differences.
     """
@@ -70,10 +81,13 @@ class Evidence:
 
     Attributes
     ----------
+    task
+        What the model was trained for; it decides which baselines count, and that a regression has
+        no probabilities to calibrate.
     metrics
         Out-of-sample metrics by name.
     baselines
-        Comparisons by baseline: `class_prior` and `last_value`.
+        Comparisons by baseline, those of `BASELINES_OF` the task.
     oos_returns
         Moments of the signals' net-of-fee returns over the out-of-sample periods (0 when flat).
     n_trials
@@ -101,6 +115,7 @@ class Evidence:
         this time included.
     """
 
+    task: Task = "binary"
     metrics: Mapping[str, float] = field(default_factory=dict)
     baselines: Mapping[str, Comparison] = field(default_factory=dict)
     oos_returns: ReturnMoments | None = None

@@ -9,13 +9,12 @@ from typing import Any, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from freqtrade_mlpipe.config import Direction
+from freqtrade_mlpipe.config import Direction, Task
 from freqtrade_mlpipe.exceptions import RegistryError
+from freqtrade_mlpipe.metrics import ANSWER_COLUMNS
 from freqtrade_mlpipe.registry.comparison import Contender
 from freqtrade_mlpipe.registry.record import Record
 from freqtrade_mlpipe.registry.versions import ModelVersion
-
-OOS_COLUMNS = {"pair": "text", "date": "time", "y": "number", "proba": "number", "fold": "number"}
 
 Scores = dict[str, float | None]
 
@@ -88,6 +87,7 @@ class TrainingFacts(Facts):
     """
 
     estimator: str
+    task: Task = "binary"
     timeframe: str
     candle_seconds: float = Field(gt=0)
     horizon_candles: int = Field(ge=1)
@@ -147,14 +147,23 @@ def contender_of(
         note = "nothing was kept of its training, which was not done by `train`."
         return Contender(label, metrics=metrics, note=note)
     facts = TrainingFacts.of(training)
-    oos = column_types(training.tables.get("oos"), OOS_COLUMNS, "out-of-sample predictions")
+    oos = column_types(
+        training.tables.get("oos"), oos_columns(facts.task), "out-of-sample predictions"
+    )
     return Contender(
         label=label,
         parameters=facts.parameters,
         metrics=metrics,
         oos=oos,
+        task=facts.task,
         horizon_candles=facts.horizon_candles,
     )
+
+
+def oos_columns(task: Task) -> dict[str, str]:
+    """Columns that a table of out-of-sample predictions must have, and the kind of each."""
+    numbers = dict.fromkeys(("y", "fold", *ANSWER_COLUMNS[task]), "number")
+    return {"pair": "text", "date": "time", **numbers}
 
 
 def column_types(table: pd.DataFrame | None, needed: Mapping[str, str], what: str) -> pd.DataFrame:

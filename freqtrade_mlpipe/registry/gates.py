@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from freqtrade_mlpipe.config import GateConfig
+from freqtrade_mlpipe.config import GateConfig, Task
 from freqtrade_mlpipe.metrics import deflated_sharpe_ratio
 from freqtrade_mlpipe.registry.evidence import (
+    BASELINES_OF,
     BacktestSummary,
     Comparison,
     Evidence,
@@ -31,7 +32,6 @@ __all__ = [
     "run_gates",
 ]
 
-BASELINES = {"class_prior": "class-prior", "last_value": "last-value"}
 _LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "drawdown")
 
 
@@ -86,30 +86,31 @@ def _metric_minimum(name: str, value: float | None, limit: float) -> Check:
 
 
 def baselines(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
-    """Out-of-sample log-loss is better than each baseline's, beyond chance."""
+    """Out-of-sample loss (log-loss, of a regression squared error) is better than each baseline's, beyond chance."""
     limit = config.max_baseline_p_value
     if limit is None:
         return ()
     return [
-        _baseline(name, title, evidence.baselines.get(name), limit)
-        for name, title in BASELINES.items()
+        _baseline(name, title, evidence.baselines.get(name), limit, evidence.task)
+        for name, title in BASELINES_OF[evidence.task].items()
     ]
 
 
-def _baseline(name: str, title: str, found: Comparison | None, limit: float) -> Check:
+def _baseline(name: str, title: str, found: Comparison | None, limit: float, task: Task) -> Check:
     gate = f"beats {name}"
     if found is None or not all(
         map(math.isfinite, (found.model_loss, found.baseline_loss, found.p_value))
     ):
         return _missing(gate, f"the comparison with the {title} baseline", limit)
     passed = found.p_value <= limit and found.model_loss < found.baseline_loss
+    loss, digits = ("squared error", ".4g") if task == "regression" else ("log-loss", ".4f")
     return Check(
         gate,
         found.p_value,
         limit,
         passed,
-        f"Out-of-sample log-loss {found.model_loss:.4f} {'beats' if passed else 'does not beat'} "
-        f"the {title} baseline {found.baseline_loss:.4f} (block bootstrap p = {found.p_value:.3g}, "
+        f"Out-of-sample {loss} {found.model_loss:{digits}} {'beats' if passed else 'does not beat'} "
+        f"the {title} baseline {found.baseline_loss:{digits}} (block bootstrap p = {found.p_value:.3g}, "
         f"limit {limit:g}).",
     )
 
@@ -248,7 +249,9 @@ def champion(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
 
 
 def calibration(evidence: Evidence, config: GateConfig) -> Sequence[Check]:
-    """The probabilities mean what they say."""
+    """The probabilities mean what they say; a regression has none."""
+    if evidence.task == "regression":
+        return ()
     return _maximum(
         "calibration error",
         "Expected calibration error out of sample",

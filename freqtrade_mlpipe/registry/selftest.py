@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import N_OUTPUTS
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
 from freqtrade_mlpipe.registry.tables import decode_table, encode_table
@@ -48,8 +49,8 @@ class SelfTest:
     features
         float32, one column a feature in schema order, rows as in `candles`; NaN in the warm-up.
     probabilities
-        float64 of shape (rows, members): each member's class-1 probability; NaN where a feature
-        it needs is NaN.
+        float64 of shape (rows, outputs): each member's class-1 probability, or those of its three
+        classes, member after member; NaN where a feature it needs is NaN.
     frames
         Candles of other pairs and timeframes that the features look at: columns as of `candles`,
         and timeframe. None where there are none.
@@ -80,11 +81,14 @@ class SelfTest:
         found = _probabilities(members, features)
         if found.shape != self.probabilities.shape:
             raise BundleError(
-                f"The self-test expects {self.probabilities.shape[1]} members, the bundle has "
-                f"{found.shape[1]}. Write the bundle again."
+                f"The self-test expects {self.probabilities.shape[1]} outputs of the members, the "
+                f"bundle has {found.shape[1]}. Write the bundle again."
             )
-        for k in range(found.shape[1]):
-            gap = _gap(self.probabilities[:, k], found[:, k])
+        speakers = [
+            k for k, member in enumerate(members) for _ in range(N_OUTPUTS[member.model.task])
+        ]
+        for column, k in enumerate(speakers):
+            gap = _gap(self.probabilities[:, column], found[:, column])
             if not gap <= PROBABILITY_TOLERANCE:
                 raise BundleError(
                     f"Member {k} does not reproduce its probabilities: off by {gap:.3g}, allowed "
@@ -147,16 +151,16 @@ def to_files(test: SelfTest) -> dict[str, bytes]:
     return files
 
 
-def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_members: int) -> SelfTest:
+def from_files(files: Mapping[str, bytes], schema: Sequence[str], n_outputs: int) -> SelfTest:
     """Read a self-test back.
 
     Raises
     ------
     BundleError
-        The tables are not those of a bundle with this schema and number of members.
+        The tables are not those of a bundle with this schema and number of outputs of its members.
     """
     expected = _decoded(EXPECTED_FILE, files[EXPECTED_FILE])
-    probability_columns = [f"{_PROBABILITY}{k}" for k in range(n_members)]
+    probability_columns = [f"{_PROBABILITY}{k}" for k in range(n_outputs)]
     if list(expected.columns) != [*schema, *probability_columns]:
         raise BundleError(
             f"{EXPECTED_FILE} does not have the columns of the bundle's feature schema. "

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
+
 Tone = Literal["good", "bad", ""]
+
+BASELINES: Mapping[Task, tuple[str, str]] = {
+    "binary": ("class_prior", "the class frequency"),
+    "three_class": ("class_prior", "the class frequencies"),
+    "regression": ("mean", "the mean return"),
+}
+"""What a model is held against on the page: its name in `BASELINE_METRICS`, and in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,8 @@ class ReportData:
 
     Attributes
     ----------
+    task
+        What the model predicts.
     title
         For instance "trend_classifier, version 3".
     verdict
@@ -61,17 +72,17 @@ class ReportData:
         One mapping a walk-forward fold: `train_start`, `train_end`, `test_start`, `test_end`
         (UTC; an end may be None) and `metrics`.
     oos
-        Out-of-sample predictions, index (pair, date): `y` (1, 0, NaN unknown), `proba` (of class 1)
-        and, if there, `fold`, `signal` (1 enter) and `forward_return` (gross ratio).
+        Out-of-sample predictions, index (pair, date): `y` (the outcome; NaN unknown), the task's
+        `ANSWER_COLUMNS` and, if there, `fold`, `signal` (1 enter; of three classes -1 enter short),
+        `forward_return` and `short_return` (gross ratios of a long and a short trade) and the losses
+        of the baseline, `loss_class_prior` or, of a regression, `loss_mean`.
     horizon_candles
         How far labels look ahead: neighbouring rows within it are not independent.
     round_trip_cost
         Fees of one trade in and out, as a ratio; 0 if unknown.
-    baseline_log_loss
-        Of always saying the class frequency, on the same rows; NaN unknown.
     feature_importance, permutation, shap
-        By feature name: share of gain; increase of the out-of-sample log-loss when shuffled; mean
-        absolute contribution to the log-odds.
+        By feature name: share of gain; increase of the out-of-sample loss when shuffled; mean
+        absolute contribution, see `trainer.Explanation`.
     n_explained_rows
         Rows behind `permutation` and `shap`.
     contributions, feature_values
@@ -110,6 +121,7 @@ class ReportData:
     verdict: Sequence[str]
     badge: str = "Not decided"
     tone: Tone = ""
+    task: Task = "binary"
     summary: Mapping[str, Any] = field(default_factory=dict)
     data_note: str = ""
     gates: Sequence[Mapping[str, Any]] = ()
@@ -117,7 +129,6 @@ class ReportData:
     oos: pd.DataFrame | None = None
     horizon_candles: int = 1
     round_trip_cost: float = 0.0
-    baseline_log_loss: float = float("nan")
     feature_importance: pd.Series[float] | None = None
     permutation: pd.Series[float] | None = None
     shap: pd.Series[float] | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.reports.blocks import (
     BAD,
     HIGH,
@@ -26,6 +28,17 @@ TOP_FEATURES = 20
 SWARM_FEATURES = 12
 _DRIFT_SHOWN = 15
 _NEGLIGIBLE = 0.02
+_PUSHES: Mapping[Task, tuple[str, str, float, str]] = {
+    "binary": ("scores", "log-odds", 1.0, "before calibration "),
+    "three_class": (
+        "scores of long",
+        "log-odds",
+        1.0,
+        "before softmax and calibration, against the mean of the three classes, ",
+    ),
+    "regression": ("predictions", "basis points", 10_000.0, ""),
+}
+"""What contributions add to, their unit, the factor to it, and where in the model they are taken."""
 
 
 def gain_chart(importance: pd.Series[float] | None) -> Chart:
@@ -46,7 +59,9 @@ def gain_chart(importance: pd.Series[float] | None) -> Chart:
     )  # fmt: skip
 
 
-def permutation_chart(permutation: pd.Series[float] | None, n_rows: int) -> Chart:
+def permutation_chart(
+    permutation: pd.Series[float] | None, n_rows: int, task: Task = "binary"
+) -> Chart:
     """What shuffling a feature costs out of sample."""
     title = "What shuffling a feature costs"
     if permutation is None or permutation.dropna().empty:
@@ -62,18 +77,24 @@ def permutation_chart(permutation: pd.Series[float] | None, n_rows: int) -> Char
         "the same stand in for each other, so that each alone costs little."
     )
     figure = _bars(1000 * top, "Nats per 1,000 rows", "%{x:.3g}")
+    if task == "regression":
+        figure = _bars(10_000**2 * top, "Squared error added (basis points²)", "%{x:.3g}")
     return Chart("permutation", title, figure, note, _height(len(top)), wide=False)
 
 
 def shap_chart(
-    shap: pd.Series[float] | None, contributions: pd.DataFrame | None, values: pd.DataFrame | None
+    shap: pd.Series[float] | None,
+    contributions: pd.DataFrame | None,
+    values: pd.DataFrame | None,
+    task: Task = "binary",
 ) -> Chart:
     """A dot a row and feature: how far it pushed the score, coloured by the feature's value."""
     title = "Which way each feature pushes the score"
     if shap is None or shap.dropna().empty:
         note = "No SHAP values: this estimator has none of its own, or they were not recorded."
         return Chart("shap", title, note=note)
-    ranked = shap.dropna().sort_values(ascending=False)
+    target, unit, scale, stage = _PUSHES[task]
+    ranked = scale * shap.dropna().sort_values(ascending=False)
     names = [
         name
         for name in ranked.index[:SWARM_FEATURES]
@@ -81,13 +102,12 @@ def shap_chart(
         and name in contributions and name in values and len(contributions) == len(values)
     ]  # fmt: skip
     if not names or contributions is None or values is None:
-        figure = _bars(
-            ranked.head(TOP_FEATURES), "Mean absolute change of the log-odds", "%{x:.4g}"
-        )
+        label = f"Mean absolute change of {target} ({unit})"
+        figure = _bars(ranked.head(TOP_FEATURES), label, "%{x:.4g}")
         return Chart("shap", title, figure, height=_height(min(TOP_FEATURES, len(ranked))))
     x, y, color, text = [], [], [], []
     for row, name in enumerate(names):
-        pushed = contributions[name].to_numpy(dtype=float)
+        pushed = scale * contributions[name].to_numpy(dtype=float)
         x += short(pushed, 3)
         y += short(row + _spread(pushed), 4)
         color += short(values[name].rank(pct=True).fillna(0.5), 2)
@@ -123,16 +143,16 @@ def shap_chart(
         for name, end in (("low value of the feature", LOW), ("high value", HIGH))
     ]
     layout = {
-        "xaxis": axis("Log-odds added to the score", zeroline=True),
+        "xaxis": axis(f"Added to {target} ({unit})", zeroline=True),
         "yaxis": axis(
             "", tickvals=list(range(len(names))), ticktext=names, zeroline=False,
             range=[len(names) - 0.4, -0.6],
         ),
         "hovermode": "closest",
     }  # fmt: skip
-    title = f"{names[0]} moves scores most, by {number(float(ranked.iloc[0]))} log-odds on average"
+    title = f"{names[0]} moves {target} most, by {number(float(ranked.iloc[0]))} {unit} on average"
     note = (
-        f"SHAP values before calibration of {len(contributions):,} sampled out-of-sample rows, a dot each; "
+        f"SHAP values {stage}of {len(contributions):,} sampled out-of-sample rows, a dot each; "
         f"the {len(names)} strongest features."
     )
     return Chart(

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.metrics import (
+    ANSWER_COLUMNS,
     BLOCK_HORIZONS,
     Estimate,
-    log_losses,
+    answers_of,
+    losses_of,
     paired_difference,
-    score_intervals,
+    task_intervals,
 )
 from freqtrade_mlpipe.metrics.intervals import MIN_STRETCHES
 from freqtrade_mlpipe.reports.blocks import (
@@ -29,6 +32,7 @@ from freqtrade_mlpipe.reports.blocks import (
     number,
     short,
 )
+from freqtrade_mlpipe.reports.data import BASELINES
 from freqtrade_mlpipe.tracking.flatten import numbers
 
 _INTERVALS = (
@@ -41,11 +45,16 @@ _COLUMNS = {
     "log_loss": "Log-loss",
     "brier": "Brier score",
     "expected_calibration_error": "Calibration error",
+    "spearman": "Rank correlation",
+    "squared_error": "Squared error",
+    "r2": "R²",
     "entry_rate": "Entries, % of rows",
+    "short_rate": "Short entries, % of rows",
     "expected_profit": "Net return of an entry, %",
     "sharpe": "Sharpe ratio",
 }
-_PERCENT = ("entry_rate", "expected_profit")
+_PERCENT = ("entry_rate", "short_rate", "expected_profit")
+_TINY = 1e-12
 
 
 def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
@@ -95,44 +104,55 @@ def timeline(folds: Sequence[Mapping[str, Any]], end: Any = None) -> Chart:
     return Chart("timeline", title, {"data": traces, "layout": layout}, height=height)
 
 
-def ranking_chart(folds: Sequence[Mapping[str, Any]], oos: Any, horizon: int) -> Chart:
-    """ROC AUC of each fold with its interval, against a coin."""
+def ranking_chart(
+    folds: Sequence[Mapping[str, Any]], oos: Any, horizon: int, task: Task = "binary"
+) -> Chart:
+    """ROC AUC, or a regression's rank correlation, of each fold with its interval, against a coin."""
     title = "How well each fold ranks outcomes"
-    found = [scores.get("roc_auc") for scores in fold_intervals(folds, oos, horizon)]
+    name, label, chance = ("roc_auc", "ROC AUC", 0.5)
+    if task == "regression":
+        name, label, chance = ("spearman", "Rank correlation", 0.0)
+    found = [scores.get(name) for scores in fold_intervals(folds, oos, horizon, task)]
     if not any(found):
-        found = [_recorded(fold, "roc_auc") for fold in folds]
+        found = [_recorded(fold, name) for fold in folds]
     if not any(found):
         return Chart("fold-ranking", title, note="No ranking of folds was recorded.", wide=False)
-    better = sum(estimate is not None and estimate.value > 0.5 for estimate in found)
-    sure = sum(estimate is not None and estimate.low > 0.5 for estimate in found)
-    note = f"The intervals of {sure} exclude 0.5. {_INTERVALS}"
+    better = sum(estimate is not None and estimate.value > chance for estimate in found)
+    sure = sum(estimate is not None and estimate.low > chance for estimate in found)
+    note = f"The intervals of {sure} exclude {chance:g}. {_INTERVALS}"
     title = f"{better} of {len(folds)} folds rank better than a coin"
-    figure = _dots(found, "ROC AUC", 0.5, "a coin")
+    figure = _dots(found, label, chance, "a coin")
     return Chart("fold-ranking", title, figure, note, height=300, wide=False)
 
 
 def skill_chart(
-    folds: Sequence[Mapping[str, Any]], oos: pd.DataFrame | None, horizon: int
+    folds: Sequence[Mapping[str, Any]],
+    oos: pd.DataFrame | None,
+    horizon: int,
+    task: Task = "binary",
 ) -> Chart:
-    """How much lower each fold's log-loss is than that of the class frequency."""
-    title = "How far each fold beats the class frequency"
-    if oos is None or not {"fold", "y", "proba", "loss_class_prior"} <= set(oos.columns):
+    """How much lower each fold's loss is than that of the class frequency, or of a regression the mean return."""
+    baseline, rule = BASELINES[task]
+    title = f"How far each fold beats {rule}"
+    needed = {"fold", "y", *ANSWER_COLUMNS[task], f"loss_{baseline}"}
+    if oos is None or not needed <= set(oos.columns):
         return Chart("fold-skill", title, note="No losses of folds were recorded.", wide=False)
     found: list[Estimate | None] = []
-    for part in _parts(folds, oos):
+    for part in _parts(folds, oos, task):
         if part is None:
             found.append(None)
             continue
-        y, base = part["y"].to_numpy(float), part["loss_class_prior"].to_numpy(float)
+        base = part[f"loss_{baseline}"].to_numpy(float)
         dates, block = _dates(part), BLOCK_HORIZONS * horizon
-        losses = log_losses(y, part["proba"])
+        losses = losses_of(task, part["y"], answers_of(part, task))
         nan = float("nan")
         low = high = nan
         if dates.nunique() >= MIN_STRETCHES * block:
             gap = paired_difference(base, losses, dates, block, n_resamples=1000)
             low, high = gap.low, gap.high
         mean = float((base - losses).mean())
-        found.append(Estimate(1000 * mean, 1000 * low, 1000 * high))
+        scale = 100 / max(float(base.mean()), _TINY) if task == "regression" else 1000
+        found.append(Estimate(scale * mean, scale * low, scale * high))
     if not any(found):
         return Chart(
             "fold-skill", title, note="No fold has a row with a known outcome.", wide=False
@@ -140,13 +160,17 @@ def skill_chart(
     better = sum(estimate is not None and estimate.value > 0 for estimate in found)
     sure = sum(estimate is not None and estimate.low > 0 for estimate in found)
     note = f"The intervals of {sure} exclude 0. {_INTERVALS}"
-    title = f"{better} of {len(folds)} folds beat the class frequency"
-    figure = _dots(found, "Nats saved per 1,000 rows", 0.0, "the class frequency")
+    title = f"{better} of {len(folds)} folds beat {rule}"
+    label = "Squared error saved (%)" if task == "regression" else "Nats saved per 1,000 rows"
+    figure = _dots(found, label, 0.0, rule)
     return Chart("fold-skill", title, figure, note, height=300, wide=False)
 
 
 def fold_table(
-    folds: Sequence[Mapping[str, Any]], oos: pd.DataFrame | None = None, horizon: int = 1
+    folds: Sequence[Mapping[str, Any]],
+    oos: pd.DataFrame | None = None,
+    horizon: int = 1,
+    task: Task = "binary",
 ) -> Table:
     """Spans and every score, a row a fold."""
     title = "Each fold on its own test span"
@@ -154,7 +178,7 @@ def fold_table(
     names = [name for name in _COLUMNS if any(name in row for row in scores)]
     if not names:
         return Table(title, note="No scores of folds were recorded.")
-    intervals = fold_intervals(folds, oos, horizon)
+    intervals = fold_intervals(folds, oos, horizon, task)
     rows = [
         [
             name,
@@ -175,16 +199,20 @@ def fold_table(
 
 
 def fold_intervals(
-    folds: Sequence[Mapping[str, Any]], oos: pd.DataFrame | None, horizon: int
+    folds: Sequence[Mapping[str, Any]],
+    oos: pd.DataFrame | None,
+    horizon: int,
+    task: Task = "binary",
 ) -> list[dict[str, Estimate]]:
     """Scores with intervals of each fold; empty where its predictions were not kept."""
-    if oos is None or not {"fold", "y", "proba"} <= set(oos.columns):
+    if oos is None or not {"fold", "y", *ANSWER_COLUMNS[task]} <= set(oos.columns):
         return [{} for _ in folds]
+    block = BLOCK_HORIZONS * horizon
     return [
         {}
         if part is None
-        else score_intervals(part["y"], part["proba"], _dates(part), BLOCK_HORIZONS * horizon)
-        for part in _parts(folds, oos)
+        else task_intervals(task, part["y"], answers_of(part, task), _dates(part), block)
+        for part in _parts(folds, oos, task)
     ]
 
 
@@ -193,8 +221,10 @@ def fold_names(folds: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Fold {i}" for i in range(1, len(folds) + 1)]
 
 
-def _parts(folds: Sequence[Mapping[str, Any]], oos: pd.DataFrame) -> list[pd.DataFrame | None]:
-    known = oos.dropna(subset=["y", "proba"])
+def _parts(
+    folds: Sequence[Mapping[str, Any]], oos: pd.DataFrame, task: Task
+) -> list[pd.DataFrame | None]:
+    known = oos.dropna(subset=["y", *ANSWER_COLUMNS[task]])
     groups = dict(iter(known.groupby("fold")))
     return [groups.get(number) for number in range(len(folds))]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.reports.blocks import Chart, Section, number, percent
-from freqtrade_mlpipe.reports.data import ReportData
+from freqtrade_mlpipe.reports.data import BASELINES, ReportData
 from freqtrade_mlpipe.reports.features import (
     drift_chart,
     gain_chart,
@@ -23,7 +24,17 @@ from freqtrade_mlpipe.reports.money import equity_chart, figures_table, pairs_ta
 from freqtrade_mlpipe.reports.prices import price_chart
 from freqtrade_mlpipe.reports.scores import score_charts
 from freqtrade_mlpipe.reports.search import parameter_chart, search_chart
+from freqtrade_mlpipe.reports.values import value_charts
 from freqtrade_mlpipe.tracking.flatten import plain
+from freqtrade_mlpipe.trainer import BASELINE_METRICS
+
+_OUTCOMES: Mapping[Task, str] = {
+    "binary": "",
+    "three_class": " The charts are about long against the rest: the score is the probability of long, and an outcome "
+    "came true if it was long. The area in the fold by fold section is the mean of long, flat and short.",
+    "regression": " The model predicts returns, not classes: an ROC curve, precision and calibrated probabilities do "
+    "not apply to it.",
+}
 
 
 def render_report(report: ReportData, path: Path) -> Path:
@@ -73,7 +84,7 @@ def render_report(report: ReportData, path: Path) -> Path:
 
 def build_sections(report: ReportData) -> list[Section]:
     """Everything between the gates and the configuration, in the order of the page."""
-    folds, oos, horizon = report.folds, report.oos, report.horizon_candles
+    folds, oos, horizon, task = report.folds, report.oos, report.horizon_candles, report.task
     no_training, no_backtest = (report.problems.get(kind, "") for kind in ("training", "backtest"))
     return [
         Section("walk-forward", "Walk-forward", [timeline(folds, _last_date(report))], no_training),
@@ -81,24 +92,26 @@ def build_sections(report: ReportData) -> list[Section]:
             "folds",
             "Fold by fold",
             [
-                ranking_chart(folds, oos, horizon),
-                skill_chart(folds, oos, horizon),
-                fold_table(folds, oos, horizon),
+                ranking_chart(folds, oos, horizon, task),
+                skill_chart(folds, oos, horizon, task),
+                fold_table(folds, oos, horizon, task),
             ],
         ),
         Section(
             "scores",
             "Out-of-sample scores",
-            score_charts(oos, report.round_trip_cost, horizon),
-            report.problems.get("oos", "") or _scores_sentence(oos),
+            value_charts(oos, report.round_trip_cost)
+            if task == "regression"
+            else score_charts(oos, report.round_trip_cost, horizon),
+            report.problems.get("oos", "") or _scores_sentence(oos, task),
         ),
         Section(
             "features",
             "Features",
             [
                 gain_chart(report.feature_importance),
-                permutation_chart(report.permutation, report.n_explained_rows),
-                shap_chart(report.shap, report.contributions, report.feature_values),
+                permutation_chart(report.permutation, report.n_explained_rows, task),
+                shap_chart(report.shap, report.contributions, report.feature_values, task),
                 drift_chart(report.drift, report.problems.get("drift", "")),
             ],
         ),
@@ -128,13 +141,16 @@ def build_sections(report: ReportData) -> list[Section]:
 def headlines(report: ReportData) -> list[tuple[str, str, str]]:
     """The figures people look for first: label, figure, what to hold it against."""
     metrics, backtest = report.metrics, report.backtest
+    name, rule = BASELINES[report.task]
+    base = f"{rule.removeprefix('the ')}: {number(metrics.get(BASELINE_METRICS[name]))}"
+    ranking = ("ROC AUC", number(metrics.get("roc_auc")), "0.5: a coin")
+    loss = ("Log-loss", number(metrics.get("log_loss")), base)
+    if report.task == "regression":
+        ranking = ("Rank correlation", number(metrics.get("spearman")), "0: none")
+        loss = ("Squared error", number(metrics.get("squared_error")), base)
     found = [
-        ("ROC AUC", number(metrics.get("roc_auc")), "0.5: a coin"),
-        (
-            "Log-loss",
-            number(metrics.get("log_loss")),
-            f"class frequency: {number(report.baseline_log_loss)}",
-        ),
+        ranking,
+        loss,
         (
             "Profit",
             percent(backtest.get("profit_total")),
@@ -180,13 +196,15 @@ def _gates_sentence(report: ReportData) -> str:
     return f"{passed} of {len(report.gates)} checks passed."
 
 
-def _scores_sentence(oos: pd.DataFrame | None) -> str:
+def _scores_sentence(oos: pd.DataFrame | None, task: Task) -> str:
     if oos is None or oos.empty:
         return ""
     text = f"{len(oos):,} predictions, each by a model that had not seen its candle"
     if "signal" in oos:
         text += f"; {int((oos['signal'] == 1).sum()):,} of them said enter"
-    return f"{text}."
+        if task == "three_class":
+            text += f" long, {int((oos['signal'] == -1).sum()):,} enter short"
+    return f"{text}.{_OUTCOMES[task]}"
 
 
 def _last_date(report: ReportData) -> Any:

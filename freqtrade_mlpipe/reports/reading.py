@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.exceptions import RegistryError
+from freqtrade_mlpipe.metrics import ANSWER_COLUMNS
 from freqtrade_mlpipe.registry import ModelRegistry, ModelStatus, ModelVersion, Record
 from freqtrade_mlpipe.registry.facts import (
-    OOS_COLUMNS,
     BacktestFacts,
     TrainingFacts,
     column_types,
+    oos_columns,
 )
 from freqtrade_mlpipe.registry.record import RecordKind
 from freqtrade_mlpipe.reports.data import Drift, ReportData, Tone
@@ -101,7 +103,8 @@ def report_data(
             problems[name] = str(error)
             return None
 
-    oos = table("training", records.training_tables, "oos", OOS_COLUMNS)
+    task = records.training.task if records.training else "binary"
+    oos = table("training", records.training_tables, "oos", oos_columns(task))
     trades = table("backtest", records.backtest_tables, "trades", {"pair": "text"})
     if trades is not None and len(trades):
         trades = table("backtest", records.backtest_tables, "trades", _TRADES)
@@ -113,6 +116,7 @@ def report_data(
     badge, tone = _badge(version)
     return ReportData(
         title=f"{version.name}, version {version.version}",
+        task=task,
         badge=badge,
         tone=tone,
         verdict=verdict_of(version, training, backtest),
@@ -120,10 +124,9 @@ def report_data(
         data_note=training.data_note if training else "",
         gates=[check.to_dict() for check in version.report.checks] if version.report else [],
         folds=[fold.model_dump() for fold in training.folds] if training else [],
-        oos=None if oos is None else _oos(oos),
+        oos=None if oos is None else _oos(oos, task),
         horizon_candles=training.horizon_candles if training else 1,
         round_trip_cost=training.round_trip_cost if training else 0.0,
-        baseline_log_loss=version.metrics.get("baseline_log_loss", float("nan")),
         feature_importance=_series(training.gain if training else None),
         permutation=_series(training.permutation if training else None),
         shap=_series(training.shap if training else None),
@@ -181,9 +184,12 @@ def _series(values: Mapping[str, float | None] | None) -> pd.Series[float] | Non
     return pd.Series(dict(values), dtype=float) if values else None
 
 
-def _oos(table: pd.DataFrame) -> pd.DataFrame:
-    known = table["proba"].between(0, 1) | table["proba"].isna()
-    return table[known].set_index(["pair", "date"])
+def _oos(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Rows whose answers can be: probabilities from 0 to 1, or finite returns; NaN is unknown."""
+    answers = table[list(ANSWER_COLUMNS[task])]
+    low, high = (-np.inf, np.inf) if task == "regression" else (0.0, 1.0)
+    possible = answers.isna() | (answers.ge(low) & answers.le(high) & np.isfinite(answers))
+    return table[possible.all(axis=1)].set_index(["pair", "date"])
 
 
 def _curve(table: pd.DataFrame | None) -> pd.Series[float] | None:

@@ -26,6 +26,11 @@ from freqtrade_mlpipe.tuning import parameter_importance
 
 DRIFT_WINDOW = pd.Timedelta(days=30)
 _DRIFT_WINDOWS = 12
+_OOS_COLUMNS = {
+    "y": np.float32, "proba": np.float32, "proba_flat": np.float32, "proba_short": np.float32,
+    "prediction": np.float32, "loss_class_prior": np.float32, "loss_mean": np.float32,
+    "forward_return": np.float32, "short_return": np.float32, "signal": np.int8, "fold": np.int16,
+}  # fmt: skip
 _TRADE_COLUMNS = {
     "pair": str, "open_date": None, "close_date": None, "open_rate": float, "close_rate": float,
     "profit_ratio": float, "profit_abs": float, "is_short": float, "exit_reason": str,
@@ -59,6 +64,7 @@ def training_record(
     settings_only = {key: value for key, value in recorded.items() if key != "data_note"}
     facts = TrainingFacts(
         estimator=production.model_type,
+        task=production.model.task,
         timeframe=timeframe,
         candle_seconds=candle.total_seconds(),
         horizon_candles=labels.horizon_candles,
@@ -184,12 +190,8 @@ def _by_name(values: pd.Series) -> dict[str, float | None]:
 
 def _compact(oos: pd.DataFrame) -> pd.DataFrame:
     """The columns that pages and comparisons read, in the smallest types that hold them."""
-    kinds = {
-        "y": np.float32, "proba": np.float32, "loss_class_prior": np.float32, "forward_return": np.float32,
-        "signal": np.int8, "fold": np.int16,
-    }  # fmt: skip
-    names = ["pair", "date", *(name for name in kinds if name in oos)]
-    return oos[names].astype({name: kinds[name] for name in names if name in kinds})
+    kinds = {name: kind for name, kind in _OOS_COLUMNS.items() if name in oos}
+    return oos[["pair", "date", *kinds]].astype(kinds)
 
 
 def _dated(frame: pd.DataFrame) -> pd.DataFrame:

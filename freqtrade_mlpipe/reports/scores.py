@@ -27,6 +27,9 @@ _ROC_POINTS = 400
 def score_charts(oos: pd.DataFrame | None, round_trip_cost: float, horizon: int = 1) -> list[Chart]:
     """ROC, precision and recall, calibration, distribution by outcome, return by score.
 
+    Of three classes these are charts of long against the rest, and a last one of short trades by the
+    probability of short.
+
     Parameters
     ----------
     horizon
@@ -36,14 +39,22 @@ def score_charts(oos: pd.DataFrame | None, round_trip_cost: float, horizon: int 
         known = pd.DataFrame({"y": [], "proba": []}, dtype=float)
     else:
         known = oos.dropna(subset=["y", "proba"])
+        known = known.assign(y=(known["y"] == 1).astype(float))
     y, proba = known["y"].to_numpy(dtype=float), known["proba"].to_numpy(dtype=float)
-    return [
+    charts = [
         roc_chart(y, proba, _within_folds(known, horizon)),
         precision_chart(y, proba),
         calibration_chart(y, proba),
         distribution_chart(y, proba),
         return_chart(oos, round_trip_cost),
     ]
+    if oos is not None and "proba_short" in oos:
+        charts.append(
+            return_chart(
+                oos, round_trip_cost, "proba_short", "short_return", "probabilities of short"
+            )
+        )
+    return charts
 
 
 def _within_folds(known: pd.DataFrame, horizon: int) -> Estimate | None:
@@ -246,17 +257,32 @@ def distribution_chart(y: Floats, proba: Floats) -> Chart:
     return Chart("distribution", title, {"data": data, "layout": layout}, height=360, wide=False)
 
 
-def return_chart(oos: pd.DataFrame | None, round_trip_cost: float) -> Chart:
-    """What a long trade earned on average, by tenth of the score."""
-    title = "What trades would have earned, by score"
-    if oos is None or not {"proba", "forward_return"} <= set(oos.columns):
-        return Chart("returns", title, note="No forward returns were recorded.")
-    known = oos[["proba", "forward_return"]].dropna()
+def return_chart(
+    oos: pd.DataFrame | None,
+    round_trip_cost: float,
+    score: str = "proba",
+    gain: str = "forward_return",
+    words: str = "scores",
+) -> Chart:
+    """What a trade earned on average, by tenth of the score.
+
+    Parameters
+    ----------
+    score, gain
+        Columns of `oos`: what the rows are ordered by, and the gross return of a trade.
+    words
+        What the title calls the scores.
+    """
+    key = "short-returns" if gain == "short_return" else "returns"
+    title = f"What trades would have earned, by {words}"
+    if oos is None or not {score, gain} <= set(oos.columns):
+        return Chart(key, title, note="No forward returns were recorded.")
+    known = oos[[score, gain]].dropna()
     if len(known) < 100:
         note = f"Only {len(known)} rows have a known return: too few for averages."
-        return Chart("returns", title, note=note)
-    tenth = pd.qcut(known["proba"].rank(method="first"), 10, labels=False)
-    mean = 10_000 * known["forward_return"].groupby(tenth).mean()
+        return Chart(key, title, note=note)
+    tenth = pd.qcut(known[score].rank(method="first"), 10, labels=False)
+    mean = 10_000 * known[gain].groupby(tenth).mean()
     cost = 10_000 * round_trip_cost
     data = [
         {
@@ -281,14 +307,14 @@ def return_chart(oos: pd.DataFrame | None, round_trip_cost: float) -> Chart:
             }
         )
     layout = {
-        "xaxis": axis("Tenth of the rows by score (10: highest)", type="category"),
+        "xaxis": axis(f"Tenth of the rows by {words} (10: highest)", type="category"),
         "yaxis": axis("Mean gross return (basis points)"),
         "bargap": 0.25,
     }
     top, bottom = float(mean.iloc[-1]), float(mean.iloc[0])
-    title = f"The highest tenth of scores earned {top:.0f} bp a trade, the lowest {bottom:.0f}"
+    title = f"The highest tenth of {words} earned {top:.0f} bp a trade, the lowest {bottom:.0f}"
     note = "" if cost > 0 else "Fees are not known here and not drawn."
-    return Chart("returns", title, {"data": data, "layout": layout}, note)
+    return Chart(key, title, {"data": data, "layout": layout}, note)
 
 
 def _quality(area: float) -> str:

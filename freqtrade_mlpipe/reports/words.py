@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from freqtrade_mlpipe.config import Task
+from freqtrade_mlpipe.metrics import LOSS_METRICS
 from freqtrade_mlpipe.registry import ModelStatus, ModelVersion
 from freqtrade_mlpipe.registry.facts import BacktestFacts, TrainingFacts
 from freqtrade_mlpipe.reports.blocks import day, moved, number, percent
+from freqtrade_mlpipe.reports.data import BASELINES
+from freqtrade_mlpipe.trainer import BASELINE_METRICS
 
 
 def verdict_of(
     version: ModelVersion, training: TrainingFacts | None, backtest: BacktestFacts | None
 ) -> list[str]:
     """What was decided and why, how good the predictions are, and what the backtest earned."""
-    found = [_decision(version), _skill(version.metrics), _earned(backtest)]
+    task = training.task if training else "binary"
+    found = [_decision(version), _skill(version.metrics, task), _earned(backtest)]
     if training is None:
         found.append("Nothing was kept of its training, so most of this page is empty.")
     return [sentence for sentence in found if sentence]
@@ -42,15 +47,17 @@ def _decision(version: ModelVersion) -> str:
     return f"{name} was refused by {len(report.failures)} of {n} gates.{forced} {reasons}"
 
 
-def _skill(metrics: Mapping[str, float]) -> str:
-    loss = metrics.get("log_loss", math.nan)
-    base = metrics.get("baseline_log_loss", math.nan)
+def _skill(metrics: Mapping[str, float], task: Task) -> str:
+    name, rule = BASELINES[task]
+    words = LOSS_METRICS[task].replace("_", "-" if task != "regression" else " ")
+    loss = metrics.get(LOSS_METRICS[task], math.nan)
+    base = metrics.get(BASELINE_METRICS[name], math.nan)
     if not (math.isfinite(loss) and math.isfinite(base) and base > 0):
         return ""
     gain = (base - loss) / base
-    chance = metrics.get("p_value_class_prior", math.nan)
+    chance = metrics.get(f"p_value_{name}", math.nan)
     text = (
-        f"Out of sample its log-loss is {number(loss)} where always saying the class frequency scores "
+        f"Out of sample its {words} is {number(loss)} where always saying {rule} scores "
         f"{number(base)}: {percent(abs(gain))} {'better' if gain >= 0 else 'worse'}"
     )
     if gain >= 0 and math.isfinite(chance):

@@ -13,7 +13,7 @@ References
 López de Prado (2018), Advances in Financial Machine Learning, chapters 7 and 12.
 """
 
-from freqtrade_mlpipe.splits.factory import make_splitter
+from freqtrade_mlpipe.splits.factory import make_splitter, walk_forward
 from freqtrade_mlpipe.splits.fold import Fold, Splitter
 from freqtrade_mlpipe.splits.kfold import CombinatorialPurgedKFold, PurgedKFold
 from freqtrade_mlpipe.splits.slices import tail_slices
@@ -27,4 +27,5 @@ __all__ = [
     "Splitter",
     "make_splitter",
     "tail_slices",
+    "walk_forward",
 ]

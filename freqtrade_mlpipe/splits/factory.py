@@ -17,7 +17,7 @@ def make_splitter(config: ModelConfig, candle: pd.Timedelta) -> Splitter:
     ----------
     config : ModelConfig
         `cv_method` timeseries, purged_kfold or cpcv (two test blocks a fold); `cv_folds`;
-        `embargo_candles`.
+        `embargo_candles`; for timeseries `train_window_candles`.
     candle : Timedelta
         Length of one candle.
 
@@ -30,8 +30,18 @@ def make_splitter(config: ModelConfig, candle: pd.Timedelta) -> Splitter:
         raise ValueError(f"candle must be a positive length of time, found {candle}.")
     embargo = config.embargo_candles * candle
     if config.cv_method == "timeseries":
-        return PurgedWalkForward(config.cv_folds, embargo=embargo)
+        return walk_forward(config, candle)
     if config.cv_method == "purged_kfold":
         return PurgedKFold(config.cv_folds, embargo=embargo)
     n_test_folds = min(2, config.cv_folds - 1)
     return CombinatorialPurgedKFold(config.cv_folds, n_test_folds, embargo=embargo)
+
+
+def walk_forward(config: ModelConfig, candle: pd.Timedelta) -> PurgedWalkForward:
+    """The walk-forward of the configuration, whatever its `cv_method`: expanding, or with its window sliding."""
+    window = config.train_window_candles
+    return PurgedWalkForward(
+        config.cv_folds,
+        embargo=config.embargo_candles * candle,
+        max_train=None if window is None else window * candle,
+    )

@@ -146,8 +146,8 @@ class Rows:
                 raise TrainingError(
                     f"Fold {number} has no {name} rows after the purge of overlapping labels and "
                     f"the embargo ({len(self.date)} rows from {self.index.min()} to "
-                    f"{self.index.max()}). Use more candles, fewer folds, a shorter label horizon "
-                    "or a smaller embargo."
+                    f"{self.index.max()}). Use more candles, fewer folds, a shorter label horizon, "
+                    "a smaller embargo or a longer training window."
                 )
         return Fold(
             train=np.flatnonzero(train),

@@ -390,7 +390,7 @@ class ExperimentTracker:
     def compare_experiments(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Runs side by side, one row each, and whether each differs from the first by more than noise.
 
-        The verdict is a paired block bootstrap of the log-loss difference on the candles that both predicted out of
+        The verdict is a paired block bootstrap of the difference of losses on the candles that both predicted out of
         sample, see `freqtrade_mlpipe.registry.comparison`. The registry keeps those predictions, with the version that
         a run of `mlflow` registered; of other runs the verdict says that there are none.
 

@@ -9,22 +9,39 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.member import Member, signals
+from freqtrade_mlpipe.config import CLASSES, Task
+from freqtrade_mlpipe.member import Member, Signs, answer_columns
 from freqtrade_mlpipe.metrics import (
     baseline_log_losses,
     classification_scores,
     expected_calibration_error,
     expected_profit,
     last_known_outcome,
+    losses_of,
     sharpe_ratio,
+    three_class_scores,
+    value_scores,
 )
 from freqtrade_mlpipe.splits import Fold
-from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns
+from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns, traded_returns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _YEAR = pd.Timedelta(days=365)
+_CLASSES: Mapping[Task, tuple[float, ...]] = {"binary": (0.0, 1.0), "three_class": CLASSES}
+
+BASELINE_METRICS = {
+    "class_prior": "baseline_log_loss",
+    "last_value": "baseline_last_value_log_loss",
+    "mean": "baseline_mean_squared_error",
+    "zero": "baseline_zero_squared_error",
+}
+"""Baseline → the metric with its loss: of class frequency and frequency after the last outcome the log-loss, of a
+regression the squared error of the training mean and of 0."""
+
+SHORT_COLUMNS = ("proba_short", "proba_flat", "edge_short")
+"""What three classes add to the out-of-sample rows, in the order of `member.answer_columns`."""
 
 
 def out_of_sample(
@@ -39,55 +56,74 @@ def out_of_sample(
     for number, (fold, member) in enumerate(zip(folds, members, strict=True)):
         rows = fold.test
         proba = member.predict_proba(data.X.iloc[rows])
-        losses = baseline_log_losses(data.y[fold.train], data.y[rows], last[fold.train], last[rows])
-        returns = data.returns_of(rows)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "y": data.y[rows],
-                    "proba": proba,
-                    "edge": proba - member.thresholds.enter,
-                    "signal": signals(proba, member.thresholds),
-                    "forward_return": np.nan if returns is None else returns,
-                    "weight": data.weight[rows],
-                    "fold": number,
-                    "known_at": data.known_at[rows],
-                    "loss_class_prior": losses["class_prior"],
-                    "loss_last_value": losses["last_value"],
-                    "row": rows,
-                },
-                index=pd.MultiIndex.from_arrays(
-                    [data.pairs[rows], data.dates[rows]], names=["pair", "date"]
-                ),
-            )
+        answers = answer_columns(proba, member.thresholds)
+        returns, shorts = data.returns_of(rows), data.shorts_of(rows)
+        part = {
+            "y": data.y[rows],
+            "prediction" if data.task == "regression" else "proba": answers[:, 0],
+            "edge": answers[:, 1],
+            "signal": member.thresholds.signals(proba),
+            "position": member.thresholds.positions(proba),
+            "forward_return": np.nan if returns is None else returns,
+            "weight": data.weight[rows],
+            "fold": number,
+            "known_at": data.known_at[rows],
+            "row": rows,
+            "loss": losses_of(data.task, data.y[rows], proba),
+        }
+        part |= {
+            f"loss_{name}": losses for name, losses in _baseline_losses(data, fold, last).items()
+        }
+        if data.task == "three_class":
+            part |= dict(zip(SHORT_COLUMNS, answers[:, 2:].T, strict=True))
+            part["short_return"] = np.nan if shorts is None else shorts
+        index = pd.MultiIndex.from_arrays(
+            [data.pairs[rows], data.dates[rows]], names=["pair", "date"]
         )
+        parts.append(pd.DataFrame(part, index=index))
     return pd.concat(parts)
 
 
-def scores_of(
-    data: TrainingData, rows: Ints, proba: Floats, enter: NDArray[np.bool_]
-) -> dict[str, float]:
-    """Scores of probabilities and entry decisions on some rows of the data.
+def _baseline_losses(data: TrainingData, fold: Fold, last: Floats) -> dict[str, Floats]:
+    """Loss of each test row under forecasts that need no model."""
+    y = data.y[fold.test]
+    if data.task == "regression":
+        return {"mean": (y - data.y[fold.train].mean()) ** 2, "zero": y**2}
+    return baseline_log_losses(
+        data.y[fold.train], y, last[fold.train], last[fold.test], _CLASSES[data.task]
+    )
 
-    accuracy, precision, recall, f1, mcc of the entry decision; roc_auc, log_loss, brier and
-    expected_calibration_error of the probability; with forward returns expected_profit (mean net
-    return of an entry), sharpe (annualised) and sharpe_per_candle of the trades. Every row counts
-    once. A score that is not defined is absent.
+
+def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) -> dict[str, float]:
+    """Scores of probabilities and trades (1 long, -1 short, 0 none) on some rows of the data.
+
+    accuracy, precision, recall, f1, mcc of the trades as decisions for a class; roc_auc, log_loss,
+    brier and expected_calibration_error of the probabilities; with forward returns expected_profit
+    (mean net return of a trade), sharpe (annualised) and sharpe_per_candle of the trades. Every row
+    counts once. A score that is not defined is absent.
     """
     y = data.y[rows]
-    scores = classification_scores(y, enter.astype(np.float64))
-    scores |= {
-        name: value
-        for name, value in classification_scores(y, proba).items()
-        if name in ("roc_auc", "log_loss", "brier")
-    }
-    scores["expected_calibration_error"] = expected_calibration_error(y, proba)
-    scores["positive_rate"] = float(y.mean())
-    scores["entry_rate"] = float(enter.mean())
-    returns = data.returns_of(rows)
-    if returns is not None:
-        booked = portfolio_returns(data, rows, enter)
-        scores["expected_profit"] = expected_profit(enter, returns, data.round_trip_cost)
+    if data.task == "regression":
+        scores = value_scores(y, proba)
+    elif data.task == "three_class":
+        scores = three_class_scores(y, proba, position)
+        scores["negative_rate"] = float((y == -1).mean())
+        scores["short_rate"] = float((position == -1).mean())
+    else:
+        scores = classification_scores(y, position.astype(np.float64))
+        scores |= {
+            name: value
+            for name, value in classification_scores(y, proba).items()
+            if name in ("roc_auc", "log_loss", "brier")
+        }
+        scores["expected_calibration_error"] = expected_calibration_error(y, proba)
+    scores["positive_rate"] = float(((y > 0) if data.task == "regression" else (y == 1)).mean())
+    scores["entry_rate"] = float((position != 0).mean())
+    if data.forward_return is not None:
+        booked = portfolio_returns(data, rows, position)
+        scores["expected_profit"] = expected_profit(
+            position != 0, traded_returns(data, rows, position), data.round_trip_cost
+        )
         scores["sharpe"] = sharpe_ratio(booked, periods_per_year=_YEAR / data.candle)
         scores["sharpe_per_candle"] = sharpe_ratio(booked)
     return defined(scores)
@@ -99,10 +135,12 @@ def defined(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def baseline_scores(oos: pd.DataFrame) -> dict[str, float]:
-    """Mean log-loss of the baselines: class frequency, and frequency after the last outcome."""
+    """Mean loss of the baselines, named as in `BASELINE_METRICS`."""
+    means = {name: oos.get(f"loss_{name}") for name in BASELINE_METRICS}
     return {
-        "baseline_log_loss": float(oos["loss_class_prior"].mean()),
-        "baseline_last_value_log_loss": float(oos["loss_last_value"].mean()),
+        BASELINE_METRICS[name]: float(loss.mean())
+        for name, loss in means.items()
+        if loss is not None
     }
 
 

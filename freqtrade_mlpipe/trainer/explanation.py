@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.calibration import ValueCalibrator
+from freqtrade_mlpipe.config import CLASSES
 from freqtrade_mlpipe.member import Member
-from freqtrade_mlpipe.metrics import log_losses
+from freqtrade_mlpipe.metrics import losses_of
 from freqtrade_mlpipe.trainer.evaluation import importance_of
 
 N_ROWS = 3_000
@@ -32,17 +34,18 @@ class Explanation:
     Attributes
     ----------
     permutation : Series
-        Increase of the mean log-loss (nats a row) when the feature's values are shuffled among the
-        rows; negative or near 0: not needed, or other features say the same. The features with the
-        largest gain only; largest first.
+        Increase of the mean loss (log-loss in nats a row, of a regression the squared error) when the
+        feature's values are shuffled among the rows; negative or near 0: not needed, or other features
+        say the same. The features with the largest gain only; largest first.
     n_rows : int
         Rows it was measured on.
     shap : Series
-        Mean absolute contribution to the log-odds, before calibration; largest first. Empty where
-        the estimator cannot say (forests).
+        Mean absolute contribution; largest first. Empty where the estimator cannot say (forests).
+        To the log-odds before calibration; of three classes to the score of long before softmax and
+        calibration, less the mean score of the classes; of a regression to the predicted log return.
     contributions, values : DataFrame of shape (n_samples, n_features)
-        A sample behind `shap`, its first features only: contribution to the log-odds, and the
-        feature's value in the same row.
+        A sample behind `shap`, its first features only: contribution, and the feature's value in
+        the same row.
     """
 
     permutation: pd.Series
@@ -68,7 +71,7 @@ def explain(
     members
         Walk-forward members, and last the production member, whose gain chooses the features.
     X, y
-        Features and outcomes (1, 0; NaN: left out), shape (n, n_features) and (n,).
+        Features and outcomes of the members' task (NaN: left out), shape (n, n_features) and (n,).
     dates
         Open time of each row's candle (UTC), shape (n,).
     """
@@ -107,16 +110,16 @@ def _spoken_for(member: Member, dates: pd.DatetimeIndex) -> NDArray[np.bool_]:
 def _increases(
     member: Member, X: pd.DataFrame, y: pd.Series, names: Sequence[str], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Increase of the mean log-loss for each name; 0 for features the member does not use."""
-    truth = y.to_numpy(dtype=np.float64)
-    base = log_losses(truth, member.predict_proba(X)).mean()
+    """Increase of the mean loss for each name; 0 for features the member does not use."""
+    truth, task = y.to_numpy(dtype=np.float64), member.model.task
+    base = losses_of(task, truth, member.predict_proba(X)).mean()
     used = set(member.preprocessor.kept_columns)
     found = np.zeros(len(names))
     shuffled = X.copy()
     for position, name in enumerate(names):
         if name in used:
             shuffled[name] = rng.permutation(X[name].to_numpy())
-            found[position] = log_losses(truth, member.predict_proba(shuffled)).mean() - base
+            found[position] = losses_of(task, truth, member.predict_proba(shuffled)).mean() - base
             shuffled[name] = X[name]
     return found
 
@@ -126,6 +129,10 @@ def _contributions(member: Member, X: pd.DataFrame) -> pd.DataFrame | None:
     terms = member.model.contributions(matrix)
     if terms is None:
         return None
+    if terms.ndim == 3:
+        terms = terms[:, CLASSES.index(1.0)] - terms.mean(axis=1)
+    if isinstance(member.calibrator, ValueCalibrator):
+        terms = terms * member.calibrator.slope
     return pd.DataFrame(terms, columns=list(member.preprocessor.kept_columns), index=X.index)
 
 

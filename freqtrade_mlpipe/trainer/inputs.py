@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from freqtrade_mlpipe.config import CLASSES, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.trainer.clock import Clock, clock_of, time_order
 from freqtrade_mlpipe.tuning import TrainingData
@@ -18,6 +20,7 @@ from freqtrade_mlpipe.tuning import TrainingData
 Floats = NDArray[np.float64]
 
 _HASHED_ROWS = 8192
+_VALID: Mapping[Task, tuple[float, ...]] = {"binary": (0.0, 1.0), "three_class": CLASSES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Extras:
     round_trip_cost: float = 0.0
     candle: pd.Timedelta | None = None
     horizon_candles: int | None = None
+    task: Task = "binary"
+    short_return: Any = None
 
 
 def check_inputs(
@@ -57,7 +62,7 @@ def check_inputs(
     X : DataFrame or array-like of shape (n, n_features)
         Index (pair, date), or dates (UTC), or anything else for rows that are consecutive candles.
     y : array-like of shape (n,)
-        0 or 1; NaN where unknown.
+        Labels of the task; NaN where unknown.
     extras
         See `ModelTrainer.train`.
     label_candles
@@ -69,7 +74,7 @@ def check_inputs(
     ------
     TrainingError
         Saying what was found: misaligned indexes, unsorted or duplicate rows, infinite values, a
-        column without any value, labels other than 0 and 1, one class only, no complete row.
+        column without any value, labels of another task, a class without rows, no complete row.
     """
     if not (np.isfinite(extras.round_trip_cost) and extras.round_trip_cost >= 0):
         raise TrainingError(f"round_trip_cost must be ≥ 0, found {extras.round_trip_cost}.")
@@ -77,12 +82,16 @@ def check_inputs(
         raise TrainingError(f"horizon_candles must be ≥ 1, found {extras.horizon_candles}.")
     frame = _frame(X, y)
     clock = clock_of(frame.index, extras.candle, starts_after)
-    labels = _labels(_aligned(y, "y", frame.index))
+    labels = _labels(_aligned(y, "y", frame.index), extras.task)
     known_at = _known_at(extras, labels, clock, frame.index, label_candles)
     weight = _weight(extras.weight, labels, frame.index)
-    returns = _returns(extras.forward_return, frame.index)
+    returns = _returns(extras.forward_return, "forward_return", frame.index)
+    if returns is None and extras.task == "regression":
+        returns = np.expm1(labels)
+    shorts = _returns(extras.short_return, "short_return", frame.index)
     order = time_order(clock, frame.index)
-    digest = _digest(frame, clock, labels, known_at, weight, returns, order)
+    values = (clock.dates.asi8, known_at.asi8, labels, weight, returns, shorts)
+    digest = _digest(frame, clock, values, order)
 
     complete = ~np.isnan(labels) & ~_nan_rows(frame)
     rows = order[complete[order]]
@@ -91,7 +100,7 @@ def check_inputs(
             f"None of {len(frame)} rows has a label and all features. Use more candles: the first "
             "rows lack features, the last ones lack labels."
         )
-    _require_both_classes(labels[rows])
+    _require_all_classes(labels[rows], extras.task)
     horizon = (known_at[rows] - clock.dates[rows]) / clock.candle
     data = TrainingData(
         X=frame if np.array_equal(rows, np.arange(len(frame))) else frame.iloc[rows],
@@ -104,6 +113,8 @@ def check_inputs(
         horizon_candles=extras.horizon_candles or max(1, round(float(np.median(horizon)))),
         forward_return=None if returns is None else returns[rows],
         round_trip_cost=float(extras.round_trip_cost),
+        task=extras.task,
+        short_return=None if shorts is None else shorts[rows],
     )
     return Inputs(data, len(frame) - len(rows), digest, clock.dates[order[-1]])
 
@@ -170,26 +181,40 @@ def _aligned(values: Any, name: str, index: pd.Index) -> Any:
     return values
 
 
-def _labels(values: Any) -> Floats:
+def _labels(values: Any, task: Task) -> Floats:
+    valid = _VALID.get(task, ())
+    listed = f"{', '.join(f'{value:g}' for value in valid) or 'log returns'} or NaN"
     try:
         labels = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"y must hold 0, 1 or NaN: {error}") from error
+        raise TrainingError(f"y must hold {listed}: {error}") from error
     if labels.ndim != 1:
         raise TrainingError(f"y must have one dimension, found {labels.ndim}.")
+    if task == "regression":
+        if np.isinf(labels).any():
+            raise TrainingError(f"y must hold {listed}, found infinite values.")
+        return labels
     found = np.unique(labels[~np.isnan(labels)])
-    other = [f"{value:g}" for value in found if value not in (0.0, 1.0)]
+    other = [f"{value:g}" for value in found if value not in valid]
     if other:
-        raise TrainingError(f"y must hold 0, 1 or NaN, found also {_some(other)}.")
+        hint = " Short, flat and long need task='three_class'." if set(other) == {"-1"} else ""
+        raise TrainingError(f"y must hold {listed}, found also {_some(other)}.{hint}")
     return labels
 
 
-def _require_both_classes(labels: Floats) -> None:
+def _require_all_classes(labels: Floats, task: Task) -> None:
     found = np.unique(labels)
     if len(found) < 2:
+        what = "label" if task == "regression" else "class"
         raise TrainingError(
-            f"All {len(labels)} usable rows have class {found[0]:g}: there is nothing to tell "
+            f"All {len(labels)} usable rows have {what} {found[0]:g}: there is nothing to tell "
             "apart. Use more candles or change the label."
+        )
+    missing = [f"{value:g}" for value in _VALID.get(task, ()) if value not in found]
+    if missing:
+        raise TrainingError(
+            f"None of {len(labels)} usable rows has class {', '.join(missing)}. Use more candles, another minimum "
+            "return, or two classes."
         )
 
 
@@ -237,32 +262,29 @@ def _weight(values: Any, labels: Floats, index: pd.Index) -> Floats:
     return weight
 
 
-def _returns(values: Any, index: pd.Index) -> Floats | None:
+def _returns(values: Any, name: str, index: pd.Index) -> Floats | None:
     if values is None:
         return None
-    returns = np.asarray(_aligned(values, "forward_return", index), dtype=np.float64)
+    returns = np.asarray(_aligned(values, name, index), dtype=np.float64)
     if np.isinf(returns).any():
-        raise TrainingError("forward_return has infinite values.")
+        raise TrainingError(f"{name} has infinite values.")
     return returns
 
 
 def _digest(
     frame: pd.DataFrame,
     clock: Clock,
-    labels: Floats,
-    known_at: pd.DatetimeIndex,
-    weight: Floats,
-    returns: Floats | None,
+    rows: Sequence[NDArray[Any] | None],
     order: NDArray[np.int64],
 ) -> str:
     digest = hashlib.sha256("\0".join(frame.columns).encode())
     digest.update("\0".join(clock.pairs[order]).encode())
-    for values in (clock.dates.asi8, known_at.asi8, labels, weight, returns):
+    for values in rows:
         if values is not None:
             digest.update(np.ascontiguousarray(values[order]).tobytes())
     for start in range(0, len(order), _HASHED_ROWS):
-        rows = order[start : start + _HASHED_ROWS]
-        digest.update(np.ascontiguousarray(frame.iloc[rows].to_numpy()).tobytes())
+        block = frame.iloc[order[start : start + _HASHED_ROWS]]
+        digest.update(np.ascontiguousarray(block.to_numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.config import ModelConfig
 from freqtrade_mlpipe.member import Member
 from freqtrade_mlpipe.models import MODELS, Parameters
 from freqtrade_mlpipe.splits import Fold
@@ -53,6 +54,15 @@ def fit_member(
     )
 
 
+def production_rows(data: TrainingData, config: ModelConfig) -> Ints:
+    """Rows of the production member: all, or the latest window as long as those of the walk-forward members."""
+    if config.train_window_candles is None:
+        return np.arange(len(data))
+    known_until = data.known_at.max() + data.candle
+    window = config.train_window_candles * data.candle
+    return np.flatnonzero(data.dates >= known_until - window)
+
+
 def fit_members(
     data: TrainingData,
     folds: Sequence[Fold],
@@ -63,7 +73,7 @@ def fit_members(
 ) -> tuple[Member, ...]:
     """Walk-forward members, each until the next one's span, and last the production member."""
     spans: list[tuple[Ints, pd.Timestamp, pd.Timestamp | None]] = [
-        (np.arange(len(data)), valid_from, None)
+        (production_rows(data, recipe.model), valid_from, None)
     ]
     spans += [(fold.train, fold.test_start, fold.test_end or valid_from) for fold in folds]
 

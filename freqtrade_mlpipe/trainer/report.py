@@ -26,11 +26,15 @@ class TrainingReport:
         (complete, pruned, failed), seconds, sharpe, error. Empty without a search.
     folds : list of dict
         Each walk-forward fold: train_start, train_end, test_start, test_end (ISO, UTC; test_end
-        None: open), n_train, n_test, n_trees, enter, exit, and `metrics` of its test rows.
+        None: open), n_train, n_test, n_trees, the thresholds (enter, exit; of three classes long,
+        short), and `metrics` of its test rows.
     oos : DataFrame, index (pair, date UTC)
         One row for each out-of-sample row, predicted by a model that was trained strictly before
-        it: y, proba, edge, signal, forward_return (NaN without), weight, fold, known_at, and the
-        log-loss of the baselines (`loss_class_prior`, `loss_last_value`).
+        it: y, proba, edge, signal, position (1 long, -1 short, 0 no trade), forward_return (NaN
+        without), weight, fold, known_at, its log-loss (`loss`) and that of the baselines
+        (`loss_class_prior`, `loss_last_value`). With three classes also proba_short, proba_flat,
+        edge_short and short_return; `proba` and `edge` are those of long. Of a regression `prediction`
+        instead of `proba`, and squared errors (`loss`, `loss_mean`, `loss_zero`).
     feature_importance : Series
         Share of the production model's gain for each feature, largest first; 0 for dropped ones.
     metrics : dict of str to float
@@ -57,7 +61,7 @@ class TrainingReport:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """Walk-forward members and, last, the production member that was trained on all rows."""
+    """Walk-forward members and, last, the production member that was trained up to the last row."""
 
     members: tuple[Member, ...]
     feature_names: tuple[str, ...]
@@ -69,18 +73,20 @@ class TrainedModel:
         return self.members[-1]
 
     def predict_proba(self, X: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
-        """Class-1 probability by the production member, shape (n,); NaN where a feature is missing.
+        """Probabilities by the production member; NaN where a feature is missing.
 
+        Of class 1, shape (n,); of three classes, shape (n, 3) in the order of `config.CLASSES`. A
+        regression gives predicted log returns, shape (n,).
         In-sample for rows that it was trained on: see `report.oos` or `member.predict` for those.
         An array without names must have its columns in the order of `feature_names`.
         """
         return self.production.predict_proba(self._named(X))
 
     def predict(self, X: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
-        """1.0 where the probability reaches the entry threshold, else 0.0; NaN where it is NaN."""
+        """1.0 where a long trade is entered, -1.0 a short one, else 0.0; NaN where a feature is missing."""
         proba = self.predict_proba(X)
-        chosen = (proba >= self.production.thresholds.enter).astype(np.float64)
-        return np.where(np.isnan(proba), np.nan, chosen)
+        missing = np.isnan(proba.reshape(len(proba), -1)).any(axis=1)
+        return np.where(missing, np.nan, self.production.thresholds.positions(proba))
 
     def _named(self, X: pd.DataFrame | ArrayLike) -> pd.DataFrame:
         if isinstance(X, pd.DataFrame):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.metrics import answers_of
 from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.trainer.evaluation import (
     baseline_scores,
@@ -45,7 +46,8 @@ def make_report(
         "n_dropped_nan": inputs.n_dropped_nan,
     }
     metrics = _scores(data, oos) | baseline_scores(oos)
-    metrics["roc_auc"] = _mean_auc(by_fold, [len(fold.test) for fold in folds])
+    for name in ("roc_auc", "spearman"):
+        metrics[name] = _mean_within_folds(name, by_fold, [len(fold.test) for fold in folds])
     metrics["importance_stability"] = importance_stability(importances[:-1])
     metrics["tuning_score"] = tuned.best_value
     return TrainingReport(
@@ -66,18 +68,20 @@ def make_report(
 
 def _scores(data: TrainingData, oos: pd.DataFrame) -> dict[str, float]:
     return scores_of(
-        data, oos["row"].to_numpy(), oos["proba"].to_numpy(), oos["edge"].to_numpy() >= 0
+        data, oos["row"].to_numpy(), answers_of(oos, data.task), oos["position"].to_numpy()
     )
 
 
-def _mean_auc(by_fold: Sequence[Mapping[str, float]], n_rows: Sequence[int]) -> float:
-    """AUC within folds, weighted by their rows; folds with one class do not count.
+def _mean_within_folds(
+    name: str, by_fold: Sequence[Mapping[str, float]], n_rows: Sequence[int]
+) -> float:
+    """A rank score within folds, weighted by their rows; folds where it is not defined do not count.
 
     Pooled over folds, the AUC of a model without skill is below 0.5: the class frequency in the
     training rows of a later fold rises with the labels of an earlier one, so that rows are ranked
     by fold (Forman & Scholz 2010, Apples-to-Apples in Cross-Validation Studies).
     """
-    found = [(s["roc_auc"], n) for s, n in zip(by_fold, n_rows, strict=True) if "roc_auc" in s]
+    found = [(s[name], n) for s, n in zip(by_fold, n_rows, strict=True) if name in s]
     if not found:
         return float("nan")
     scores, weights = zip(*found, strict=True)
@@ -87,8 +91,8 @@ def _mean_auc(by_fold: Sequence[Mapping[str, float]], n_rows: Sequence[int]) -> 
 def validation_scores(production: Member, held_out: TrainingData) -> dict[str, float]:
     """Scores of the production member on a later period, named ``val_``."""
     proba = production.predict_proba(held_out.X)
-    enter = proba >= production.thresholds.enter
-    scores = scores_of(held_out, np.arange(len(held_out)), proba, enter)
+    position = production.thresholds.positions(proba)
+    scores = scores_of(held_out, np.arange(len(held_out)), proba, position)
     scores["n_rows"] = float(len(held_out))
     return {f"val_{name}": value for name, value in scores.items()}
 
@@ -105,7 +109,6 @@ def _fold_summary(
         "n_train": n_train,
         "n_test": n_test,
         "n_trees": member.model.n_rounds,
-        "enter": member.thresholds.enter,
-        "exit": member.thresholds.exit,
+        **asdict(member.thresholds),
         "metrics": dict(metrics),
     }

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
+from freqtrade_mlpipe.config import FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.models import MODELS
-from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
+from freqtrade_mlpipe.splits import Fold, make_splitter, walk_forward
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
-from freqtrade_mlpipe.trainer.members import fit_members
+from freqtrade_mlpipe.trainer.members import fit_members, production_rows
 from freqtrade_mlpipe.trainer.report import TrainedModel
 from freqtrade_mlpipe.trainer.summary import make_report, validation_scores
 from freqtrade_mlpipe.tuning import (
@@ -68,10 +68,12 @@ class ModelTrainer:
         known_at: Any = None,
         weight: ArrayLike | None = None,
         forward_return: ArrayLike | None = None,
+        short_return: ArrayLike | None = None,
         round_trip_cost: float = 0.0,
         horizon_candles: int | None = None,
         candle: pd.Timedelta | None = None,
         valid_from: pd.Timestamp | None = None,
+        task: Task = "binary",
         storage: str | Path | None = None,
         on_progress: Progress | None = None,
     ) -> tuple[TrainedModel, dict[str, float]]:
@@ -89,7 +91,8 @@ class ModelTrainer:
             Features. Index (pair, date UTC) or date (UTC), ascending; any other index: rows are
             consecutive candles. Rows with NaN are left out and counted.
         y : array-like of shape (n,)
-            0 or 1; NaN: unknown, left out.
+            0 or 1; for the task "three_class" -1 (short), 0 (flat) or 1 (long); for "regression" log returns.
+            NaN: unknown, left out.
         X_val, y_val : optional
             A later, held-out period, judged by the production member: metrics with ``val_``. Rows
             of X whose label reaches into it are left out.
@@ -97,10 +100,12 @@ class ModelTrainer:
             Candle at whose close each label is known. None: `horizon_candles`, else
             `embargo_candles`, after the row, with a warning.
         weight : array-like of shape (n,), optional
-            Sample weights for fitting; scores count every row once.
+            Sample weights for fitting, scaled to mean 1 in each training slice; scores count every row once.
         forward_return : array-like of shape (n,), optional
             Gross return (fraction) of a trade entered on the row's signal. Thresholds are then
             chosen by profit net of `round_trip_cost`, otherwise by F1.
+        short_return : array-like of shape (n,), optional
+            The same for a short trade; None: the opposite of `forward_return`.
         round_trip_cost : float, default 0
             Both fees of a trade, as a fraction of the stake.
         horizon_candles : int, optional
@@ -110,6 +115,8 @@ class ModelTrainer:
         valid_from : Timestamp, optional
             First candle the production member may speak for, later than all `known_at`; None: the
             first one possible.
+        task : {"binary", "three_class", "regression"}
+            What the labels are: `LabelConfig.task`.
         storage : str or Path, optional
             Where the search is kept to be resumed: an Optuna URL or a journal file.
         on_progress : callable, optional
@@ -124,19 +131,32 @@ class ModelTrainer:
             forward returns expected_profit, sharpe (annualised), sharpe_per_candle;
             baseline_log_loss,
             baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
-            n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`.
+            n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`. Of three
+            classes as `metrics.three_class_scores` defines them, the decisions being the trades. Of a
+            regression those of `metrics.value_scores`, with baseline_mean_squared_error and
+            baseline_zero_squared_error, and those of the trades; forward returns default to those of `y`.
 
         Raises
         ------
         TrainingError
             Before any training: for input that cannot be learned from (the message says why).
         ConfigError
-            For parameters that the estimator does not have.
+            For parameters that the estimator does not have, or settings that do not suit the task.
         """
         recipe = Recipe(self.config, self.features)
         MODELS[self.config.model_type].check_parameters(self.config.parameters)
-        self._require_returns(forward_return)
-        extras = Extras(known_at, weight, forward_return, round_trip_cost, candle, horizon_candles)
+        self.config.check_task(task)
+        self._require_returns(forward_return, task)
+        extras = Extras(
+            known_at=known_at,
+            weight=weight,
+            forward_return=forward_return,
+            round_trip_cost=round_trip_cost,
+            candle=candle,
+            horizon_candles=horizon_candles,
+            task=task,
+            short_return=short_return,
+        )
         inputs = self._inputs(X, y, extras)
         held_out = self._held_out(X_val, y_val, inputs, extras)
         if held_out is not None:
@@ -152,9 +172,9 @@ class ModelTrainer:
         model = TrainedModel(members, tuple(inputs.data.X.columns), report)
         return model, dict(report.metrics)
 
-    def _require_returns(self, forward_return: ArrayLike | None) -> None:
+    def _require_returns(self, forward_return: ArrayLike | None, task: Task) -> None:
         metric = self.config.optimization_metric
-        if metric in NEEDS_RETURNS and forward_return is None:
+        if metric in NEEDS_RETURNS and forward_return is None and task != "regression":
             raise TrainingError(
                 f"optimization_metric '{metric}' needs forward_return: give it, or choose another."
             )
@@ -174,7 +194,7 @@ class ModelTrainer:
             found = check_inputs(
                 X_val,
                 y_val,
-                Extras(candle=data.candle, horizon_candles=data.horizon_candles),
+                Extras(candle=data.candle, horizon_candles=data.horizon_candles, task=data.task),
                 label_candles=data.horizon_candles,
                 starts_after=inputs.last_date,
             ).data
@@ -195,16 +215,14 @@ class ModelTrainer:
     def _folds(self, data: TrainingData, recipe: Recipe) -> tuple[list[Fold], list[Fold]]:
         """Folds of the search and of the walk-forward; raises if any cannot be trained on."""
         config = self.config
-        walk = PurgedWalkForward(
-            config.cv_folds, embargo=config.embargo_candles * data.candle
-        ).split(data.dates, data.known_at)
+        walk = walk_forward(config, data.candle).split(data.dates, data.known_at)
         folds = walk
         if config.optimize_hyperparams and config.cv_method != "timeseries":
             folds = make_splitter(config, data.candle).split(data.dates, data.known_at)
         for fold in folds if folds is walk else [*folds, *walk]:
             check_slice(data, fold.train, recipe)
             _check_test(data, fold, config)
-        check_slice(data, np.arange(len(data)), recipe)
+        check_slice(data, production_rows(data, config), recipe)
         return folds, walk
 
     def _tuned(

@@ -10,7 +10,7 @@ from freqtrade_mlpipe.tuning.prepared import (
     check_slice,
     prepare_slice,
 )
-from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns
+from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns, traded_returns
 from freqtrade_mlpipe.tuning.study import Progress, Trial, TuningResult, tune
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "parameter_importance",
     "portfolio_returns",
     "prepare_slice",
+    "traded_returns",
     "tune",
 ]

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.config import Task
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -21,7 +23,7 @@ class TrainingData:
     X : DataFrame of float32, shape (n, n_features)
         Finite.
     y : ndarray of shape (n,)
-        0.0 or 1.0.
+        0.0 or 1.0; for the task "three_class" of `config.CLASSES`; for "regression" a log return.
     weight : ndarray of shape (n,)
         Non-negative sample weights, used to fit; scores count every row once.
     dates, known_at : DatetimeIndex of shape (n,), UTC
@@ -36,6 +38,9 @@ class TrainingData:
         Gross return of a trade entered on the row's signal.
     round_trip_cost : float
         Fees of such a trade, as a fraction of the stake.
+    task : {"binary", "three_class", "regression"}
+    short_return : ndarray of shape (n,) or None
+        Gross return of a short trade; None: the opposite of `forward_return`.
     """
 
     X: pd.DataFrame
@@ -48,6 +53,8 @@ class TrainingData:
     horizon_candles: int
     forward_return: Floats | None = None
     round_trip_cost: float = 0.0
+    task: Task = "binary"
+    short_return: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -55,6 +62,12 @@ class TrainingData:
     def returns_of(self, rows: Ints) -> Floats | None:
         """Forward returns of the rows, if there are any."""
         return None if self.forward_return is None else self.forward_return[rows]
+
+    def shorts_of(self, rows: Ints) -> Floats | None:
+        """Returns of short trades on the rows, if there are any returns."""
+        if self.short_return is not None:
+            return self.short_return[rows]
+        return None if self.forward_return is None else -self.forward_return[rows]
 
     def take(self, rows: Ints) -> TrainingData:
         """The same with some of the rows, in the order given."""
@@ -67,4 +80,5 @@ class TrainingData:
             known_at=self.known_at[rows],
             pairs=self.pairs[rows],
             forward_return=self.returns_of(rows),
+            short_return=None if self.short_return is None else self.short_return[rows],
         )

@@ -12,11 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.calibration import Calibrator, fit_calibrator
-from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
+from freqtrade_mlpipe.calibration import (
+    Calibrator,
+    ClassCalibrator,
+    ValueCalibrator,
+    fit_calibrator,
+    fit_class_calibrator,
+    fit_value_calibrator,
+)
+from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
-from freqtrade_mlpipe.member import Thresholds
+from freqtrade_mlpipe.member import SideThresholds, Thresholds
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
 from freqtrade_mlpipe.splits import tail_slices
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
@@ -54,11 +61,11 @@ class Fitted:
 
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator
-    thresholds: Thresholds
+    calibrator: Calibrator | ClassCalibrator | ValueCalibrator
+    thresholds: Thresholds | SideThresholds
 
     def predict_proba(self, matrix: Matrix) -> Floats:
-        """Calibrated class-1 probability of preprocessed rows."""
+        """Calibrated probabilities of preprocessed rows, as `Member.predict_proba`."""
         return self.calibrator.apply(self.model.predict_proba(matrix))
 
 
@@ -78,9 +85,11 @@ class PreparedSlice:
     y_calibrate: Floats
     weight_calibrate: Floats
     returns_calibrate: Floats | None
+    shorts_calibrate: Floats | None
     round_trip_cost: float
     horizon_candles: int
-    class_offset: float
+    class_weights: Floats
+    label_scale: float
 
     def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
         """Fit the bare model, without calibration."""
@@ -92,25 +101,38 @@ class PreparedSlice:
         The calibrator and the thresholds share their rows: a sigmoid has two parameters, so that
         thresholds chosen on the rows it was fitted on are hardly flattered by it.
         """
-        config = self.recipe.model
         model = self.fit_model(params)
         raw = model.predict_proba(self.X_calibrate)
-        calibrator = fit_calibrator(
-            config.calibration,
-            raw,
-            self.y_calibrate,
-            self.weight_calibrate,
-            n_effective=len(raw) / self.horizon_candles,
-            offset=self.class_offset,
-        )
+        calibrator = self._calibrator(raw)
         thresholds = choose_thresholds(
             calibrator.apply(raw),
             self.y_calibrate,
             self.returns_calibrate,
             round_trip_cost=self.round_trip_cost,
             horizon_candles=self.horizon_candles,
+            short_return=self.shorts_calibrate,
+            task=self.fit_data.task,
         )
         return Fitted(model, self.preprocessor, calibrator, thresholds)
+
+    def _calibrator(self, raw: Floats) -> Calibrator | ClassCalibrator | ValueCalibrator:
+        kind, weights = self.recipe.model.calibration, self.class_weights
+        rows = raw, self.y_calibrate, self.weight_calibrate
+        n_effective = len(raw) / self.horizon_candles
+        if self.fit_data.task == "regression":
+            return fit_value_calibrator(
+                kind, *rows, n_effective=n_effective, scale=self.label_scale
+            )
+        if self.fit_data.task == "three_class":
+            return fit_class_calibrator(
+                kind,
+                *rows,
+                n_effective=n_effective,
+                class_weights=weights.tolist(),
+                seen=np.isin(CLASSES, self.fit_data.y).tolist(),
+            )
+        offset = -float(np.log(weights[1] / weights[0]))
+        return fit_calibrator(kind, *rows, n_effective=n_effective, offset=offset)
 
 
 def prepare_slice(
@@ -145,7 +167,6 @@ def prepare_slice(
     if columns is None and recipe.model.feature_selection:
         used = _selected(preprocessor, fit_data, recipe.model)
         preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
-    odds = _class_weights(data.y[fit], recipe.model)
     return PreparedSlice(
         recipe=recipe,
         preprocessor=preprocessor,
@@ -154,9 +175,11 @@ def prepare_slice(
         y_calibrate=data.y[calibrate],
         weight_calibrate=data.weight[calibrate],
         returns_calibrate=data.returns_of(calibrate),
+        shorts_calibrate=data.shorts_of(calibrate),
         round_trip_cost=data.round_trip_cost,
         horizon_candles=data.horizon_candles,
-        class_offset=-float(np.log(odds[1] / odds[0])),
+        class_weights=_class_weights(data.y[fit], data.task, recipe.model),
+        label_scale=_label_scale(data, fit),
     )
 
 
@@ -175,9 +198,10 @@ def _parts(
     for name, part in zip(names, parts, strict=True):
         found = np.unique(data.y[part])
         if len(found) < 2:
+            what = "label" if data.task == "regression" else "class"
             raise TrainingError(
                 f"The {name} slice from {data.dates[part[0]]} to {data.dates[part[-1]]} has only "
-                f"class {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
+                f"{what} {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
                 "label whose classes are closer to balance."
             )
     return parts[0], parts[1] if with_stop else None, parts[-1]
@@ -189,24 +213,62 @@ def _matrices(
     X = data.X if len(columns) == data.X.shape[1] else data.X[columns]
     X_fit = X.iloc[fit]
     preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
-    weight = _class_weights(data.y[fit], recipe.model)
+    odds = _class_weights(data.y[fit], data.task, recipe.model)
+    scale = _label_scale(data, fit)
     return preprocessor, FitData(
         X=preprocessor.transform(X_fit),
-        y=data.y[fit],
-        weight=data.weight[fit] * weight[data.y[fit].astype(np.int64)],
+        y=data.y[fit] / scale,
+        weight=_row_weights(data, fit, recipe.model) * odds[_class_of(data, fit)],
         X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
-        y_stop=None if stop is None else data.y[stop],
+        y_stop=None if stop is None else data.y[stop] / scale,
         weight_stop=None
         if stop is None
-        else data.weight[stop] * weight[data.y[stop].astype(np.int64)],
+        else _row_weights(data, stop, recipe.model) * odds[_class_of(data, stop)],
+        task=data.task,
     )
 
 
-def _class_weights(y: Floats, config: ModelConfig) -> Floats:
-    if config.class_weight == "none":
-        return np.ones(2)
-    positive = float(y.mean())
-    return np.array([0.5 / (1 - positive), 0.5 / positive])
+def _row_weights(data: TrainingData, rows: Ints, config: ModelConfig) -> Floats:
+    """Weights of some rows, decayed from the last of them backwards, with mean 1.
+
+    The decay is the exponential form of López de Prado (2018), section 4.7; it is taken within the slice, so that it
+    depends on nothing later.
+    """
+    weight = data.weight[rows]
+    if config.weight_half_life_candles is not None:
+        dates = data.dates[rows]
+        age = np.asarray((dates.max() - dates) / data.candle, dtype=np.float64)
+        weight = weight * np.exp2(-age / config.weight_half_life_candles)
+    total = float(weight.sum())
+    if total <= 0:
+        raise TrainingError(
+            f"All {len(rows)} rows from {data.dates[rows[0]]} to {data.dates[rows[-1]]} have weight 0. "
+            "Give other weights, or use more candles."
+        )
+    return np.asarray(weight * (len(weight) / total), dtype=np.float64)
+
+
+def _class_weights(y: Floats, task: Task, config: ModelConfig) -> Floats:
+    """Weight of each class in ascending order; "balanced" gives those that occur the same say."""
+    classes = CLASSES if task == "three_class" else (0.0, 1.0)
+    if config.class_weight == "none" or task == "regression":
+        return np.ones(len(classes))
+    share = np.array([float((y == value).mean()) for value in classes])
+    even = 1.0 / np.count_nonzero(share)
+    return np.where(share > 0, even / np.where(share > 0, share, 1.0), 1.0)
+
+
+def _class_of(data: TrainingData, rows: Ints) -> Ints:
+    """Number of each row's class, counted from 0; values are all of one."""
+    if data.task == "regression":
+        return np.zeros(len(rows), dtype=np.int64)
+    first = CLASSES[0] if data.task == "three_class" else 0.0
+    return (data.y[rows] - first).astype(np.int64)
+
+
+def _label_scale(data: TrainingData, rows: Ints) -> float:
+    """What labels are divided by for the fit: returns are so small that estimators take their gains for rounding."""
+    return float(data.y[rows].std()) if data.task == "regression" else 1.0
 
 
 def _selected(preprocessor: Preprocessor, fit_data: FitData, config: ModelConfig) -> list[str]:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from freqtrade_mlpipe.member import Thresholds
+from freqtrade_mlpipe.config import CLASSES, Task
+from freqtrade_mlpipe.member import SideThresholds, Signs, Thresholds
 from freqtrade_mlpipe.metrics import (
     choose_threshold,
     classification_scores,
     expected_profit,
     sharpe_ratio,
     strategy_returns,
+    three_class_scores,
+    value_scores,
 )
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 
@@ -26,11 +28,11 @@ NEEDS_RETURNS = frozenset({"expected_profit", "sharpe"})
 
 @dataclass(frozen=True, eq=False)
 class FoldOutcome:
-    """Out-of-sample probabilities of one fold and their score."""
+    """Out-of-sample probabilities and trades (1 long, -1 short, 0 none) of one fold and their score."""
 
     rows: Ints
     proba: Floats
-    enter: NDArray[np.bool_]
+    position: Signs
     score: float
 
 
@@ -41,12 +43,40 @@ def choose_thresholds(
     *,
     round_trip_cost: float,
     horizon_candles: int,
-) -> Thresholds:
+    short_return: Floats | None = None,
+    task: Task = "binary",
+) -> Thresholds | SideThresholds:
     """Where to enter and leave, from calibrated probabilities of rows the model has not seen.
 
     With forward returns by profit net of fees (`metrics.choose_threshold`), otherwise where F1 of
-    class 1 is largest; then everything below the entry leaves.
+    class 1 is largest; then everything below the entry leaves. Of three classes (probabilities of
+    shape (n, 3)) each side has its own threshold, chosen in the same way by its own returns. Of a
+    regression `proba` holds predicted returns, and forward returns are needed.
     """
+    if task != "three_class":
+        return _thresholds(proba, y, forward_return, round_trip_cost, horizon_candles, task)
+    long, short = (
+        _thresholds(
+            proba[:, CLASSES.index(side)],
+            (y == side).astype(np.float64),
+            gross,
+            round_trip_cost,
+            horizon_candles,
+            task,
+        )
+        for side, gross in ((1.0, forward_return), (-1.0, short_return))
+    )
+    return SideThresholds(long.enter, short.enter)
+
+
+def _thresholds(
+    proba: Floats,
+    y: Floats,
+    forward_return: Floats | None,
+    round_trip_cost: float,
+    horizon_candles: int,
+    task: Task,
+) -> Thresholds:
     if forward_return is None:
         enter = _best_f1(proba, y)
         return Thresholds(enter=enter, exit=float(np.nextafter(enter, -np.inf)))
@@ -55,6 +85,7 @@ def choose_thresholds(
         forward_return - round_trip_cost,
         round_trip_cost=round_trip_cost,
         horizon_candles=horizon_candles,
+        logit=task != "regression",
     )
     return Thresholds(enter=choice.enter, exit=choice.exit)
 
@@ -72,34 +103,41 @@ def _best_f1(proba: Floats, y: Floats) -> float:
     return middle if middle > p[last + 1] else float(p[last])
 
 
-def score(
-    metric: str, data: TrainingData, rows: Ints, proba: Floats, enter: NDArray[np.bool_]
-) -> float:
-    """Score of out-of-sample probabilities and decisions on some rows, each counted once."""
-    if metric in NEEDS_RETURNS:
-        returns = data.returns_of(rows)
-        if returns is None:
-            raise ValueError(f"{metric} needs forward returns.")
-        if metric == "expected_profit":
-            return expected_profit(enter, returns, data.round_trip_cost)
-        return sharpe_ratio(portfolio_returns(data, rows, enter))
+def score(metric: str, data: TrainingData, rows: Ints, proba: Floats, position: Signs) -> float:
+    """Score of out-of-sample probabilities and trades on some rows, each counted once."""
+    if metric == "expected_profit":
+        return expected_profit(
+            position != 0, traded_returns(data, rows, position), data.round_trip_cost
+        )
+    if metric == "sharpe":
+        return sharpe_ratio(portfolio_returns(data, rows, position))
+    if data.task == "regression":
+        return value_scores(data.y[rows], proba)[metric]
+    if data.task == "three_class":
+        return three_class_scores(data.y[rows], proba, position)[metric]
     if metric in ("log_loss", "brier", "roc_auc"):
         return classification_scores(data.y[rows], proba)[metric]
-    return classification_scores(data.y[rows], enter.astype(np.float64))[metric]
+    return classification_scores(data.y[rows], position.astype(np.float64))[metric]
 
 
-def portfolio_returns(data: TrainingData, rows: Ints, enter: NDArray[np.bool_]) -> Floats:
-    """Net return of each candle when entries follow the signal; a trade ends when its label does."""
-    returns = data.returns_of(rows)
-    if returns is None:
-        raise ValueError("Portfolio returns need forward returns.")
+def traded_returns(data: TrainingData, rows: Ints, position: Signs) -> Floats:
+    """Gross return of the trade on each row: a short one where `position` is -1, else a long one."""
+    longs, shorts = data.returns_of(rows), data.shorts_of(rows)
+    if longs is None or shorts is None:
+        raise ValueError("Returns of trades need forward returns.")
+    return np.where(position == -1, shorts, longs)
+
+
+def portfolio_returns(data: TrainingData, rows: Ints, position: Signs) -> Floats:
+    """Net return of each candle when trades follow the signal; a trade ends when its label does."""
+    returns = traded_returns(data, rows, position)
     dates = data.dates[rows]
     known = data.known_at[rows].asi8
     ends = np.maximum(known, dates.asi8 + data.candle.as_unit("ns").value)
     booked = strategy_returns(
         dates,
         data.pairs[rows],
-        enter,
+        position != 0,
         returns,
         data.round_trip_cost,
         data.horizon_candles,
@@ -117,6 +155,6 @@ def pooled_sharpe(data: TrainingData, outcomes: Sequence[FoldOutcome]) -> float:
     if data.forward_return is None:
         return math.nan
     rows = np.concatenate([outcome.rows for outcome in outcomes])
-    enter = np.concatenate([outcome.enter for outcome in outcomes])
+    position = np.concatenate([outcome.position for outcome in outcomes])
     unique, first = np.unique(rows, return_index=True)
-    return sharpe_ratio(portfolio_returns(data, unique, enter[first]))
+    return sharpe_ratio(portfolio_returns(data, unique, position[first]))

@@ -197,9 +197,9 @@ def _evaluate(
 ) -> FoldOutcome:
     fitted = task.prepared.fit(params)
     proba = fitted.predict_proba(task.X_test)
-    enter = proba >= fitted.thresholds.enter
-    value = score(recipe.model.optimization_metric, data, task.fold.test, proba, enter)
-    return FoldOutcome(task.fold.test, proba, enter, value)
+    position = fitted.thresholds.positions(proba)
+    value = score(recipe.model.optimization_metric, data, task.fold.test, proba, position)
+    return FoldOutcome(task.fold.test, proba, position, value)
 
 
 def _study(recipe: Recipe, storage: str | Path | None, name: str) -> Any:

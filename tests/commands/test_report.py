@@ -167,6 +167,62 @@ def test_the_same_training_keeps_the_same_record(untrained: Workspace, tmp_path:
     assert set(tables[0]) == {"oos.arrow.gz", "contributions.arrow.gz", "values.arrow.gz"}
 
 
+# --- other tasks --------------------------------------------------------------------------------
+
+LABELS = {
+    "three_class": {"classes": 3},
+    "regression": {"kind": "forward_return"},
+}
+
+
+@pytest.fixture(params=list(LABELS))
+def other_task(request: pytest.FixtureRequest, trained: Workspace) -> tuple[str, Workspace]:
+    """Version 1 of two classes, versions 2 and 3 of another task and with two seeds."""
+    metric = "rmse" if request.param == "regression" else "log_loss"
+    trained.configure(labels=LABELS[request.param], model={"optimization_metric": metric})
+    assert trained.run("train") == 0
+    assert trained.run("train", "--random-state", "7") == 0
+    return request.param, trained
+
+
+@pytest.mark.usefixtures("short_spans_suffice")
+def test_every_task_has_a_page_curves_and_a_comparison(
+    other_task: tuple[str, Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, workspace = other_task
+    page = page_of(workspace, "2")
+    trained_only = CHARTS - {"equity", "prices", "trades"}
+    files = artifacts_of(workspace, 2)
+    loss = "squared_error"
+    if task == "regression":
+        classes = {"roc", "precision", "calibration", "distribution"}
+        assert drawn(page) == trained_only - classes | {"outcomes"}
+        assert "The model predicts returns, not classes" in page
+        assert "Out of sample its squared error is" in page
+        assert not {"roc_curve.csv", "confusion_matrix.csv"} & files
+    else:
+        loss = "log_loss"
+        assert drawn(page) == trained_only | {"short-returns"}
+        assert "long against the rest" in page
+        assert "always saying the class frequencies scores" in page
+        assert {"roc_curve.csv", "pr_curve.csv", "calibration_curve.csv"} <= files
+    found = compared(workspace, capsys, "2", "3", "1")
+    same_task, two_classes = found["verdicts"]
+    version = workspace.registry().get_version(MODEL_NAME, 2)
+    assert same_task["first_loss"] == pytest.approx(version.metrics[loss], rel=1e-4)
+    assert same_task["difference"] is not None
+    assert two_classes["sentence"].startswith("No verdict: ")
+    estimate = found["metrics"][loss][0]
+    assert estimate["low"] < estimate["value"] < estimate["high"]
+
+
+def artifacts_of(workspace: Workspace, version: int) -> set[str]:
+    run = workspace.registry().get_version(MODEL_NAME, version).run_id
+    found = {file.name for file in workspace.registry_directory.rglob(f"{run}/artifacts/**/*.csv")}
+    assert found
+    return found
+
+
 # --- compare ------------------------------------------------------------------------------------
 
 
@@ -210,7 +266,7 @@ def test_compare_gives_all_of_it_as_json(
     same, other = found["verdicts"]
     assert "say the same" in same["sentence"]
     version = two_versions.registry().get_version(MODEL_NAME, 2)
-    assert other["other_log_loss"] == pytest.approx(version.metrics["log_loss"], abs=1e-5)
+    assert other["other_loss"] == pytest.approx(version.metrics["log_loss"], abs=1e-5)
 
 
 def test_compare_gives_all_of_it_as_csv(

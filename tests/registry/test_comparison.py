@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, mean_squared_error
 
 from freqtrade_mlpipe.registry.comparison import Contender, compare
 
@@ -43,7 +44,7 @@ def test_the_better_model_is_named_whichever_comes_first() -> None:
         assert verdict.difference is not None
         other = pair[1].oos
         assert other is not None
-        assert verdict.other_log_loss == pytest.approx(log_loss(other["y"], other["proba"]))
+        assert verdict.other_loss == pytest.approx(log_loss(other["y"], other["proba"]))
 
 
 def test_equal_skill_is_called_noise() -> None:
@@ -140,3 +141,67 @@ def test_metrics_carry_intervals_where_predictions_were_kept() -> None:
 def test_one_alone_is_no_comparison() -> None:
     with pytest.raises(ValueError, match="at least two"):
         compare([contender("a", 0.5)])
+
+
+def three_classes(label: str, skill: float, seed: int) -> Contender:
+    """Short, flat or long by an edge that is seen through noise."""
+    market, noise = (np.random.default_rng(s) for s in (0, seed))
+    edge = market.normal(size=N)
+    y = np.select(
+        [edge + market.normal(size=N) > 0.7, edge + market.normal(size=N) < -0.7], [1, -1]
+    )
+    seen = skill * edge + np.sqrt(1 - skill**2) * noise.normal(size=N)
+    odds = np.exp(np.column_stack([-skill * seen, np.full(N, 0.3), skill * seen]))
+    proba = odds / odds.sum(axis=1, keepdims=True)
+    columns = dict(zip(("proba_short", "proba_flat", "proba"), proba.T, strict=True))
+    oos = index_of(N).assign(y=y.astype(float), **columns)
+    return Contender(label, oos=oos, task="three_class", horizon_candles=HORIZON)
+
+
+def regression(label: str, skill: float, seed: int) -> Contender:
+    """Returns with a predictable part that is seen through noise."""
+    market, noise = (np.random.default_rng(s) for s in (0, seed))
+    edge = market.normal(size=N)
+    y = 0.01 * (0.3 * edge + market.normal(size=N))
+    seen = skill * edge + np.sqrt(1 - skill**2) * noise.normal(size=N)
+    oos = index_of(N).assign(y=y, prediction=0.003 * skill * seen)
+    return Contender(label, oos=oos, task="regression", horizon_candles=HORIZON)
+
+
+def index_of(n: int) -> pd.DataFrame:
+    dates = pd.date_range("2024-01-01", periods=n, freq="1h", tz="UTC")
+    return pd.DataFrame({"pair": "A/B", "date": dates, "fold": np.arange(n) // (n // 4)})
+
+
+def test_three_classes_are_compared_by_their_log_loss() -> None:
+    good, bad = three_classes("good", 0.9, 1), three_classes("bad", 0.1, 2)
+    found = compare([bad, good])
+    (verdict,) = found.verdicts
+    assert verdict.better == "good"
+    assert verdict.loss == "log_loss"
+    assert good.oos is not None
+    proba = good.oos[["proba_short", "proba_flat", "proba"]]
+    assert verdict.other_loss == pytest.approx(log_loss(good.oos["y"], proba, labels=[-1, 0, 1]))
+    (_, better) = found.metrics["roc_auc"]
+    assert better is not None
+    assert 0.5 < better.low < better.value
+
+
+def test_regressions_are_compared_by_their_squared_error() -> None:
+    good, bad = regression("good", 0.9, 1), regression("bad", 0.1, 2)
+    found = compare([good, bad])
+    (verdict,) = found.verdicts
+    assert verdict.better == "good"
+    assert verdict.loss == "squared_error"
+    assert "squared error of bad less that of good" in verdict.sentence
+    assert "nats" not in verdict.sentence
+    assert good.oos is not None
+    error = mean_squared_error(good.oos["y"], good.oos["prediction"])
+    assert verdict.first_loss == pytest.approx(error)
+    assert list(found.metrics)[:3] == ["squared_error", "rmse", "spearman"]
+
+
+def test_different_tasks_are_not_weighed_against_each_other() -> None:
+    models = [contender("two", 0.5), three_classes("three", 0.5, 1), regression("value", 0.5, 1)]
+    for first, other in combinations(models, 2):
+        assert "answer different questions" in no_verdict(first, other)

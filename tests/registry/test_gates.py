@@ -222,3 +222,38 @@ def test_report_expires() -> None:
     report = run_gates(good(), GateConfig(max_report_age_hours=2), NOW)
     assert report.is_valid(NOW + timedelta(hours=1, minutes=59))
     assert not report.is_valid(NOW + timedelta(hours=2))
+
+
+def of_returns(**changes: Any) -> Evidence:
+    """Good evidence of a regression: squared errors, no probabilities."""
+    losses = {"mean": Comparison(1.1e-4, 1.2e-4, 0.002), "zero": Comparison(1.1e-4, 1.21e-4, 0.001)}
+    values = {"task": "regression", "baselines": losses, "calibration_error": None, **changes}
+    return replace(good(), **values)
+
+
+def test_regression_is_judged_by_squared_errors_and_not_by_calibration() -> None:
+    report = run_gates(of_returns(), EVERY_GATE, NOW)
+    assert report.passed
+    names = [check.name for check in report.checks]
+    assert {"beats mean", "beats zero"} <= set(names)
+    assert not {"beats class_prior", "beats last_value", "calibration error"} & set(names)
+
+
+@pytest.mark.parametrize("name", ["mean", "zero"])
+def test_regression_fails_closed_on_each_baseline(name: str) -> None:
+    found = of_returns().baselines
+    for worse in (
+        {other: loss for other, loss in found.items() if other != name},
+        {**found, name: Comparison(1.1e-4, 1.2e-4, math.nan)},
+        {**found, name: Comparison(1.2e-4, 1.1e-4, 0.001)},
+        {**found, name: Comparison(1.1e-4, 1.2e-4, 0.2)},
+    ):
+        assert failures(of_returns(baselines=worse)) == [f"beats {name}"]
+
+
+def test_comparisons_of_another_task_do_not_count() -> None:
+    assert failures(of_returns(baselines=good().baselines)) == ["beats mean", "beats zero"]
+    assert failures(replace(good(), baselines=of_returns().baselines)) == [
+        "beats class_prior",
+        "beats last_value",
+    ]

@@ -138,7 +138,6 @@ def sample_report(
         oos=oos,
         horizon_candles=12,
         round_trip_cost=0.002,
-        baseline_log_loss=0.692,
         feature_importance=importance,
         permutation=importance / 1000 - 0.0003,
         shap=importance / 10,
@@ -174,7 +173,7 @@ def sample_report(
         market=market,
         closes=closes,
         trades=trades,
-        metrics={"roc_auc": 0.53, "log_loss": 0.689},
+        metrics={"roc_auc": 0.53, "log_loss": 0.689, "baseline_log_loss": 0.692},
         config={
             "model_name": "trend_classifier",
             "model": {"model_type": "lightgbm", "n_trials": 50},

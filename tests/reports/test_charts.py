@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from scipy.stats import binomtest, spearmanr
+from sklearn.metrics import average_precision_score, log_loss, mean_squared_error, roc_auc_score
 
 from freqtrade_mlpipe.reports import Drift
 from freqtrade_mlpipe.reports.blocks import thinned
@@ -16,8 +16,14 @@ from freqtrade_mlpipe.reports.features import drift_chart, shap_chart
 from freqtrade_mlpipe.reports.folds import ranking_chart, skill_chart
 from freqtrade_mlpipe.reports.money import equity_chart
 from freqtrade_mlpipe.reports.prices import price_chart
-from freqtrade_mlpipe.reports.scores import calibration_bins, precision_chart, roc_points
+from freqtrade_mlpipe.reports.scores import (
+    calibration_bins,
+    precision_chart,
+    roc_points,
+    score_charts,
+)
 from freqtrade_mlpipe.reports.search import search_chart
+from freqtrade_mlpipe.reports.values import value_charts
 from tests.reports.sample import sample_report
 
 
@@ -137,6 +143,90 @@ def test_skill_is_the_loss_of_the_class_frequency_less_the_models() -> None:
         for _, part in known.groupby("fold")
     ]
     assert chart.figure["data"][0]["y"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def predictions(task: str, n: int = 3000, seed: int = 0) -> pd.DataFrame:
+    """Out-of-sample rows of three classes or of a regression, in five folds."""
+    random = np.random.default_rng(seed)
+    dates = pd.date_range("2024-01-01", periods=n, freq="h", tz="UTC")
+    index = pd.MultiIndex.from_product([["A/USDT"], dates], names=["pair", "date"])
+    oos = pd.DataFrame({"fold": np.arange(n) * 5 // n}, index=index)
+    if task == "regression":
+        value = 0.004 * random.normal(size=n)
+        y = value + 0.01 * random.normal(size=n)
+        return oos.assign(y=y, prediction=value, forward_return=y, loss_mean=(y - 0.001) ** 2)
+    proba = random.dirichlet([2, 3, 2], n)
+    y = (random.random((n, 1)) > proba.cumsum(axis=1)).sum(axis=1) - 1.0
+    names = ("proba_short", "proba_flat", "proba")
+    gain = 0.01 * y + 0.01 * random.normal(size=n)
+    return oos.assign(
+        y=y, forward_return=gain, short_return=-gain, loss_class_prior=-np.log(1 / 3),
+        **dict(zip(names, proba.T, strict=True)),
+    )  # fmt: skip
+
+
+def test_curves_of_three_classes_are_those_of_long_against_the_rest() -> None:
+    oos = predictions("three_class")
+    charts = {chart.key: chart for chart in score_charts(oos, 0.001)}
+    figure = charts["roc"].figure
+    assert figure is not None
+    area = roc_auc_score(oos["y"] == 1, oos["proba"])
+    assert figure["data"][0]["name"] == f"model (area {area:.3f})"
+    frequency = charts["precision"].title
+    assert frequency.endswith(f"{100 * (oos['y'] == 1).mean():.0f} % of all rows")
+    shorts = charts["short-returns"].figure
+    assert shorts is not None
+    top = oos.nlargest(300, "proba_short")["short_return"].mean()
+    assert shorts["data"][0]["y"][-1] == pytest.approx(10_000 * top, rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["three_class", "regression"])
+def test_folds_of_every_task_are_held_against_their_baseline(task: str) -> None:
+    oos = predictions(task)
+    folds = [{"metrics": {}} for _ in range(5)]
+    skill, ranking = skill_chart(folds, oos, 1, task), ranking_chart(folds, oos, 1, task)  # type: ignore[arg-type]
+    assert skill.figure is not None
+    assert ranking.figure is not None
+    parts = [part for _, part in oos.groupby("fold")]
+    if task == "regression":
+        errors = [mean_squared_error(part["y"], part["prediction"]) for part in parts]
+        bases = [part["loss_mean"].mean() for part in parts]
+        saved = [100 * (1 - error / base) for error, base in zip(errors, bases, strict=True)]
+        ranks = [spearmanr(part["y"], part["prediction"]).statistic for part in parts]
+    else:
+        columns = ["proba_short", "proba_flat", "proba"]
+        losses = [log_loss(part["y"], part[columns], labels=[-1, 0, 1]) for part in parts]
+        saved = [1000 * (-np.log(1 / 3) - loss) for loss in losses]
+        ranks = [
+            roc_auc_score(part["y"], part[columns], multi_class="ovr", labels=[-1, 0, 1])
+            for part in parts
+        ]
+    assert skill.figure["data"][0]["y"] == pytest.approx(saved, rel=1e-3)
+    assert ranking.figure["data"][0]["y"] == pytest.approx(ranks, abs=1e-4)
+    assert ranking.title.startswith("5 of 5 folds")
+
+
+def test_predicted_returns_are_set_against_the_true_ones_by_tenth() -> None:
+    oos = predictions("regression")
+    outcomes, earned = value_charts(oos, 0.001)
+    assert outcomes.figure is not None
+    assert earned.figure is not None
+    tenth = pd.qcut(oos["prediction"], 10, labels=False)
+    means = 10_000 * oos[["prediction", "y"]].groupby(tenth).mean()
+    dots = outcomes.figure["data"][0]
+    assert dots["x"] == pytest.approx(means["prediction"].tolist(), rel=1e-3)
+    assert dots["y"] == pytest.approx(means["y"].tolist(), rel=1e-3)
+    assert dots["error_y"]["array"][0] == pytest.approx(
+        1.96 * 10_000 * oos["y"][tenth == 0].sem(), rel=1e-3
+    )
+    assert earned.figure["data"][0]["y"] == pytest.approx(means["y"].tolist(), rel=1e-3)
+
+
+def test_a_regression_that_says_the_same_of_every_row_is_told_so() -> None:
+    outcomes, _ = value_charts(predictions("regression").assign(prediction=0.001), 0.001)
+    assert outcomes.figure is None
+    assert "Every prediction is the same" in outcomes.note
+    assert value_charts(None, 0.0)[0].note.startswith("No out-of-sample predictions")
 
 
 def test_trades_stand_where_they_were_made_however_thin_the_prices() -> None:

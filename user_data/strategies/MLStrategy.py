@@ -13,7 +13,6 @@ class MLStrategy(MLPipeMixin, IStrategy):
     INTERFACE_VERSION = 3
 
     timeframe = "1h"
-    can_short = False
     process_only_new_candles = True
 
     # The model's horizon ends a trade; the stop is for what no model has seen.
@@ -26,6 +25,11 @@ class MLStrategy(MLPipeMixin, IStrategy):
     entry_margin = DecimalParameter(-0.05, 0.10, default=0.0, decimals=3, space="buy")
     exit_margin = DecimalParameter(-0.20, 0.00, default=-0.10, decimals=3, space="sell")
 
+    def __init__(self, config: dict) -> None:
+        super().__init__(config)
+        # Shorts need a futures market and a model of three classes: short, flat, long.
+        self.can_short = config.get("trading_mode") == "futures" and self.mlpipe.labels.classes == 3
+
     def mlpipe_features(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
         # Your own causal features, in columns that start with "%-". For example:
         # dataframe["%-range"] = (dataframe["high"] - dataframe["low"]) / dataframe["close"]
@@ -36,11 +40,20 @@ class MLStrategy(MLPipeMixin, IStrategy):
         dataframe.loc[
             usable & (dataframe["mlpipe_edge"] >= self.entry_margin.value), "enter_long"
         ] = 1
+        if self.can_short:
+            short = dataframe["mlpipe_edge_short"]
+            wanted = usable & (short >= self.entry_margin.value)
+            # Where both sides are wanted, the one with the larger edge: freqtrade enters neither otherwise.
+            dataframe.loc[wanted & (short > dataframe["mlpipe_edge"]), "enter_short"] = 1
+            dataframe.loc[wanted & (short >= dataframe["mlpipe_edge"]), "enter_long"] = 0
         return dataframe
 
     def populate_exit_trend(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
         usable = dataframe["mlpipe_do_predict"] == 1
         dataframe.loc[usable & (dataframe["mlpipe_edge"] < self.exit_margin.value), "exit_long"] = 1
+        if self.can_short:
+            gone = dataframe["mlpipe_edge_short"] < self.exit_margin.value
+            dataframe.loc[usable & gone, "exit_short"] = 1
         return dataframe
 
     def custom_exit(
@@ -55,6 +68,7 @@ class MLStrategy(MLPipeMixin, IStrategy):
         if not self.mlpipe_horizon_passed(trade.open_date_utc, current_time):
             return None
         candles, _ = self.dp.get_analyzed_dataframe(pair, self.timeframe)
-        if len(candles) and candles["mlpipe_edge"].iloc[-1] >= self.entry_margin.value:
+        edge = "mlpipe_edge_short" if trade.is_short else "mlpipe_edge"
+        if len(candles) and candles[edge].iloc[-1] >= self.entry_margin.value:
             return None
         return "mlpipe_horizon"

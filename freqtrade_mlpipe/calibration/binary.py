@@ -1,4 +1,4 @@
-"""Maps from a model's raw scores to probabilities, fitted on a slice the model has not seen."""
+"""The map from a raw score to the probability of class 1."""
 
 from __future__ import annotations
 
