@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Bytecode caching off makes every import several times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-fast test-oldest check format lint types contracts clean
+.PHONY: quickstart test test-fast test-oldest server wandb check format lint types contracts clean
 
 quickstart: $(VENV)/.installed  ## set up and run the main job; ARGS="--signal 0" passes options
 	$(BIN)/freqtrade-mlpipe quickstart $(ARGS)
@@ -18,6 +18,11 @@ test-fast: $(VENV)/.installed-dev
 
 test-oldest: $(VENV)-oldest/.installed  ## the oldest versions that pyproject.toml allows
 	$(VENV)-oldest/bin/python -m pytest -m "not slow" $(ARGS)
+
+server: $(VENV)-server/.installed  ## an MLflow server for tests: MLPIPE_SERVER_PYTHON=$(VENV)-server/bin/python
+
+wandb: $(VENV)/.installed-dev  ## the wandb extra, for the tests of its backend
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[wandb]"
 
 check: lint types contracts test  ## everything a change must pass
 
@@ -52,5 +57,11 @@ $(VENV)-oldest/.installed: pyproject.toml
 		"joblib>=1.4,<1.6" "pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.120"
 	@touch $@
 
+# Apart from the package, whose mlflow-skinny it would replace.
+$(VENV)-server/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-server
+	$(VENV)-server/bin/python -m pip install --quiet --disable-pip-version-check "mlflow>=3.17,<4" psycopg2-binary
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-oldest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-server .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

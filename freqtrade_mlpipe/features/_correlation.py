@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
+_ROWS = 4096
 _CONSTANT = 1e-10
 """A variance below this share of the column's own, over the rows that a pair has in common, counts as zero."""
 _MIN_COMMON = 10
@@ -20,59 +21,98 @@ def rank_columns(values: Block) -> Block:
     return np.asarray(pd.DataFrame(values).rank().to_numpy(dtype=np.float32))
 
 
-def standardise(values: Block) -> tuple[Block, NDArray[np.bool_]]:
-    """Columns with mean 0 and root mean square 1 over their numbers; constant ones become 0, NaN stays.
-
-    Also which columns have NaN. Sums in float64: in float32 they would move a column with a large mean. Column by
-    column, because features come column-major.
-    """
-    unit = np.empty(values.shape, dtype=np.float32, order="F")
-    squares = np.empty(len(values), dtype=np.float32)
-    gaps = np.zeros(values.shape[1], dtype=bool)
-    for position in range(values.shape[1]):
-        column, target = values[:, position], unit[:, position]
-        total, n = np.add.reduce(column, dtype=np.float64), len(column)
-        if np.isnan(total):
-            total, n = np.nansum(column, dtype=np.float64), int(np.count_nonzero(~np.isnan(column)))
-        np.subtract(column, np.float32(total / max(n, 1)), out=target)
-        np.square(target, out=squares)
-        square = np.add.reduce(squares, dtype=np.float64)
-        if np.isnan(square):
-            gaps[position], square = True, np.nansum(squares, dtype=np.float64)
-        size = np.sqrt(square / max(n, 1))
-        target *= np.float32(1.0 / size if size > 0 else 0.0)
-    return unit, gaps
-
-
 def correlate(a: Block, b: Block) -> FloatArray:
     """Pearson correlations of the columns of `a` with those of `b`, each over the rows where both have numbers.
+
+    Rows go through in parts that stay in the processor's cache; sums over parts are float64.
 
     Returns
     -------
     array of shape (k_a, k_b)
         In [-1, 1]; 0 where either is constant, or a column with gaps shares too few rows.
     """
-    x, x_gaps = standardise(a)
-    y, y_gaps = (x, x_gaps) if b is a else standardise(b)
-    found = np.clip((x.T @ y).astype(np.float64) / max(len(x), 1), -1.0, 1.0)
+    center_a, gaps_a = _centers(a)
+    center_b, gaps_b = (center_a, gaps_a) if b is a else _centers(b)
+    products = np.zeros((a.shape[1], b.shape[1]))
+    squares_a, squares_b = np.zeros(a.shape[1]), np.zeros(b.shape[1])
+    pairwise = _Pairwise(gaps_a, b.shape[1]), _Pairwise(gaps_b, a.shape[1])
+    for start in range(0, len(a), _ROWS):
+        rows = slice(start, start + _ROWS)
+        x = np.subtract(a[rows], center_a, order="F")
+        y = x if b is a else np.subtract(b[rows], center_b, order="F")
+        product = x.T @ y
+        products += product
+        if b is not a:
+            squares_a += np.einsum("ij,ij->j", x, x)
+            squares_b += np.einsum("ij,ij->j", y, y)
+        if gaps_a.any():
+            pairwise[0].add(x, y, product)
+        if b is not a and gaps_b.any():
+            pairwise[1].add(y, x, product.T)
+    if b is a:
+        squares_a = squares_b = products.diagonal()
+    found = _ratio(products, np.outer(squares_a, squares_b))
     # NaN has not left its own columns: only what they are part of is computed over common rows.
-    if x_gaps.any():
-        found[x_gaps] = _correlate_pairwise(x[:, x_gaps], y)
-    if y_gaps.any():
-        pairwise = found[x_gaps].T if y is x else _correlate_pairwise(x, y[:, y_gaps])
-        found[:, y_gaps] = pairwise
+    if gaps_a.any():
+        found[gaps_a] = pairwise[0].correlations()
+    if gaps_b.any():
+        found[:, gaps_b] = found[gaps_a].T if b is a else pairwise[1].correlations().T
     return found
 
 
-def _correlate_pairwise(x: Block, y: Block) -> FloatArray:
-    here, there = (~np.isnan(part) for part in (x, y))
-    u, v = here.astype(np.float32), there.astype(np.float32)
-    x, y = np.where(here, x, np.float32(0)), np.where(there, y, np.float32(0))
-    common = (u.T @ v).astype(np.float64)
-    n = np.maximum(common, 1.0)
-    mean_x, mean_y = (x.T @ v) / n, (u.T @ y) / n
-    variance_x = (np.square(x).T @ v) / n - mean_x**2
-    variance_y = (u.T @ np.square(y)) / n - mean_y**2
-    usable = (variance_x > _CONSTANT) & (variance_y > _CONSTANT) & (common >= _MIN_COMMON)
-    scale = np.sqrt(np.where(usable, variance_x * variance_y, np.inf))
-    return np.clip(((x.T @ y) / n - mean_x * mean_y) / scale, -1.0, 1.0)
+def _centers(values: Block) -> tuple[Block, NDArray[np.bool_]]:
+    """Mean of each column's numbers, and which columns have NaN. Column by column: features come column-major."""
+    center = np.empty(values.shape[1], dtype=np.float32)
+    gaps = np.zeros(values.shape[1], dtype=bool)
+    for position in range(values.shape[1]):
+        column = values[:, position]
+        total, n = np.add.reduce(column, dtype=np.float64), len(column)
+        if np.isnan(total):
+            gaps[position], n = True, int(np.count_nonzero(~np.isnan(column)))
+            total = np.nansum(column, dtype=np.float64)
+        center[position] = total / max(n, 1)
+    return center, gaps
+
+
+class _Pairwise:
+    """Sums over the rows that a column with gaps has in common with each of `n_others` columns."""
+
+    def __init__(self, gaps: NDArray[np.bool_], n_others: int) -> None:
+        self._gaps = np.flatnonzero(gaps)
+        self._sums = np.zeros((6, len(self._gaps), n_others))
+
+    def add(self, x: Block, y: Block, product: Block) -> None:
+        """Count some rows of all columns, about centred, and the product of the two."""
+        x = x[:, self._gaps]
+        if not np.isnan(product[self._gaps]).any():
+            squares_x, squares_y = np.einsum("ij,ij->j", x, x), np.einsum("ij,ij->j", y, y)
+            ends = len(x), x.sum(axis=0)[:, None], y.sum(axis=0), squares_x[:, None], squares_y
+            for total, end in zip(self._sums, (*ends, product[self._gaps]), strict=True):
+                total += end
+            return
+        here, there = (~np.isnan(part) for part in (x, y))
+        u, v = here.astype(np.float32), there.astype(np.float32)
+        x, y = np.where(here, x, np.float32(0)), np.where(there, y, np.float32(0))
+        self._sums[0] += u.T @ v
+        self._sums[1] += x.T @ v
+        self._sums[2] += u.T @ y
+        self._sums[3] += np.square(x).T @ v
+        self._sums[4] += u.T @ np.square(y)
+        self._sums[5] += x.T @ y
+
+    def correlations(self) -> FloatArray:
+        """Shape (columns with gaps, others)."""
+        common, x, y, xx, yy, xy = self._sums
+        n = np.maximum(common, 1.0)
+        variance_x, variance_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
+        whole_x = xx.max(axis=1, keepdims=True) / max(float(common.max(initial=0)), 1.0)
+        whole_y = yy.max(axis=0, keepdims=True) / max(float(common.max(initial=0)), 1.0)
+        usable = (variance_x > _CONSTANT * whole_x) & (variance_y > _CONSTANT * whole_y)
+        product = np.where(usable & (common >= _MIN_COMMON), variance_x * variance_y, 0.0)
+        return _ratio(xy / n - x * y / n**2, product)
+
+
+def _ratio(covariance: FloatArray, product: FloatArray) -> FloatArray:
+    """Covariance over the root of the variances' product, 0 where that is 0."""
+    scale = np.sqrt(np.where(product > 0, product, np.inf))
+    return np.clip(covariance / scale, -1.0, 1.0)

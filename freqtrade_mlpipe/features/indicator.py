@@ -49,20 +49,47 @@ class Candles:
     """
 
     def __init__(self, df: pd.DataFrame) -> None:
-        self.seconds = _epoch_seconds(df["date"])
+        self._df = df
         self.quoted_close: FloatArray = df["close"].to_numpy(dtype=np.float64)
         volume = df["volume"].to_numpy(dtype=np.float64)
         traded = np.flatnonzero(volume)
         self.price_exponent = scale_exponent(float(self.quoted_close[0]))
         self.volume_exponent = scale_exponent(float(volume[traded[0]])) if len(traded) else None
-        self.open, self.high, self.low, self.close = (
-            _scaled(df[name].to_numpy(dtype=np.float64), self.price_exponent) for name in OHLC
-        )
-        self.volume = _scaled(volume, self.volume_exponent or 0)
         self._shared: dict[tuple[object, ...], FloatArray] = {}
 
     def __len__(self) -> int:
-        return len(self.close)
+        return len(self.quoted_close)
+
+    @cached_property
+    def seconds(self) -> IntArray:
+        """Open times since 1970 (UTC)."""
+        return _epoch_seconds(self._df["date"])
+
+    @cached_property
+    def open(self) -> FloatArray:
+        """Scaled, as the other prices and the volume."""
+        return self._scaled("open", self.price_exponent)
+
+    @cached_property
+    def high(self) -> FloatArray:
+        return self._scaled("high", self.price_exponent)
+
+    @cached_property
+    def low(self) -> FloatArray:
+        return self._scaled("low", self.price_exponent)
+
+    @cached_property
+    def close(self) -> FloatArray:
+        return self._scaled("close", self.price_exponent)
+
+    @cached_property
+    def volume(self) -> FloatArray:
+        return self._scaled("volume", self.volume_exponent or 0)
+
+    def _scaled(self, name: str, exponent: int) -> FloatArray:
+        values = self._df[name].to_numpy(dtype=np.float64)
+        scaled: FloatArray = np.ldexp(values, exponent)
+        return scaled
 
     @cached_property
     def minute_of_day(self) -> IntArray:
@@ -101,11 +128,6 @@ class Candles:
 def _epoch_seconds(date: pd.Series) -> IntArray:
     stamps = pd.DatetimeIndex(date).as_unit("ns").asi8
     return np.asarray(stamps // 1_000_000_000, dtype=np.int64)
-
-
-def _scaled(values: FloatArray, exponent: int) -> FloatArray:
-    scaled: FloatArray = np.ldexp(values, exponent)
-    return scaled
 
 
 def scale_exponent(first: float) -> int:

@@ -99,7 +99,7 @@ class Preprocessor:
         if config.remove_correlated:
             followers = _follow_better(values, candidates, target, config)
         kept = np.array([i for i in candidates if i not in followers])
-        center, scale = _scales(values[:, kept], config)
+        center, scale = _scales(values, kept, config)
         return cls(
             input_columns=names,
             kept_columns=tuple(names[i] for i in kept),
@@ -240,13 +240,14 @@ def _follow_better(
     return followers
 
 
-def _scales(values: Block, config: FeatureConfig) -> tuple[FloatArray, FloatArray]:
-    n_columns = values.shape[1]
-    center, scale = np.zeros(n_columns), np.ones(n_columns)
+def _scales(
+    values: Block, kept: NDArray[np.intp], config: FeatureConfig
+) -> tuple[FloatArray, FloatArray]:
+    center, scale = np.zeros(len(kept)), np.ones(len(kept))
     if not config.scale_features or config.scaling_method == "none":
         return center, scale
-    for position in range(n_columns):
-        column = values[:, position].astype(np.float64)
+    for position, source in enumerate(kept):
+        column = values[:, source].astype(np.float64)
         column = column[~np.isnan(column)]
         center[position], spread = _center_and_spread(column, config.scaling_method)
         scale[position] = spread

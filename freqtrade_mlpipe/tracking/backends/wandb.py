@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from freqtrade_mlpipe.exceptions import MissingExtraError, TrackingError
@@ -65,7 +65,7 @@ class WandbBackend:
             id=run_id,
             resume="allow" if self.mode == "online" else None,
             dir=str(self._settings.directory),
-            mode=self.mode,
+            mode=cast(Any, self.mode),
             reinit="create_new",
             settings=wandb.Settings(
                 disable_git=True,
