@@ -30,6 +30,7 @@ OptimizationMetric = Literal[
     "sharpe",
 ]
 Direction = Literal["maximize", "minimize"]
+Pruner = Literal["median", "hyperband", "none"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier"]
@@ -60,6 +61,17 @@ def timeframe_length(timeframe: str) -> timedelta:
             f"{timeframe!r} is no timeframe of fixed length: use one such as 5m, 4h, 1d or 1w."
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def direction_of(metric: str) -> Direction:
+    """Which way a metric is optimised.
+
+    Examples
+    --------
+    >>> direction_of("log_loss"), direction_of("sharpe")
+    ('minimize', 'maximize')
+    """
+    return "minimize" if metric in ("log_loss", "brier") else "maximize"
 
 
 class Section(BaseModel):
@@ -288,7 +300,14 @@ class ModelConfig(Section):
     optimize_hyperparams: bool = True
     n_trials: int = Field(default=20, ge=1)
     timeout_seconds: float | None = Field(default=None, gt=0)
+    """The search ends after the trial in which this time is over; the same training goes on where it ended."""
+    pruner: Pruner = "median"
+    """Ends trials after the first two folds: `median` those worse than half of the others, `hyperband` more of
+    them. With several metrics none: a trial bad in one may be best in another."""
     optimization_metric: OptimizationMetric = "log_loss"
+    optimization_metrics: tuple[OptimizationMetric, ...] = ()
+    """Several metrics at once, the most important first, in place of `optimization_metric`. Of the Pareto front, the
+    trials within one standard error of the best by the first metric, of those (and so on) the best by the last."""
     cv_folds: int = Field(default=5, ge=2)
     cv_method: CVMethod = "timeseries"
     embargo_candles: int = Field(default=24, ge=0)
@@ -304,9 +323,23 @@ class ModelConfig(Section):
     """Fixed estimator parameters; what is fixed is not searched."""
 
     @property
+    def metrics(self) -> tuple[OptimizationMetric, ...]:
+        """What the search optimises, the most important first."""
+        return self.optimization_metrics or (self.optimization_metric,)
+
+    @property
     def direction(self) -> Direction:
-        """Which way `optimization_metric` is optimised."""
-        return "minimize" if self.optimization_metric in ("log_loss", "brier") else "maximize"
+        """Which way the first of the `metrics` is optimised."""
+        return direction_of(self.metrics[0])
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Self:
+        several = self.optimization_metrics
+        if len(set(several)) < len(several):
+            raise ConfigError(
+                f"ModelConfig.optimization_metrics names one twice: {', '.join(several)}."
+            )
+        return self
 
 
 class GateConfig(Section):

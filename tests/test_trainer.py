@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
-from freqtrade_mlpipe.exceptions import ConfigError, TrainingError
+from freqtrade_mlpipe.exceptions import ConfigError, SearchInterrupted, TrainingError
 from freqtrade_mlpipe.member import predict
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.trainer import ModelTrainer
@@ -346,6 +346,42 @@ class TestReport:
         first = train(X, y, config(n_trials=2), storage=journal)[0].report
         second = train(X, y, config(n_trials=3), storage=journal)[0].report
         assert second.trials[:2] == first.trials
+
+    def test_another_cost_or_period_is_another_search(self, tmp_path):
+        X, y, returns = planted(600)
+        late = {"X_val": X[540:], "y_val": y[540:]}
+        for number, extras in enumerate(({}, {"round_trip_cost": 0.01}, late, {}), 1):
+            if number == 3:
+                train(X[:540], y[:540], config(n_trials=1), storage=tmp_path, **extras)
+            else:
+                train(X, y, config(n_trials=1), forward_return=returns, storage=tmp_path, **extras)
+        assert len(list(tmp_path.glob("*.journal"))) == 3
+
+    def test_interrupted_while_members_are_fitted_the_search_is_kept(self, tmp_path):
+        X, y, _ = planted(600)
+
+        def stop(stage, done, total):
+            if stage == "fitting members":
+                raise KeyboardInterrupt
+
+        with pytest.raises(SearchInterrupted, match="3 of 3 trials"):
+            train(X, y, storage=tmp_path, on_progress=stop)
+        told = []
+        model, _ = train(X, y, storage=tmp_path, on_progress=lambda *step: told.append(step))
+        assert [step for step in told if step[0] != "fitting members"] == [("tuning", 3, 3)]
+        assert files_of(model) == files_of(train(X, y)[0])
+
+    def test_several_metrics_are_reported_with_front_and_rule(self, market):
+        X, y, _, returns, _ = market
+        settings = config(n_trials=4, optimization_metrics=["log_loss", "expected_profit"])
+        report = train(X, y, settings, forward_return=returns)[0].report
+        assert (
+            report.best_params == report.trials[report.front[0]]["params"] or len(report.front) > 1
+        )
+        assert set(report.trials[0]["fold_scores"]) == {"log_loss", "expected_profit"}
+        assert "best expected_profit" in report.rule
+        with pytest.raises(TrainingError, match="needs forward_return"):
+            train(X, y, settings)
 
     def test_selection_reduces_every_member(self, market):
         X, y, *_ = market

@@ -113,6 +113,10 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "trials": Arg(
         "--trials", type=_at_least(1), metavar="N", help="Optuna trials."
     ),
+    "search_seconds": Arg(
+        "--timeout", type=_at_least(1), metavar="SECONDS",
+        help="End the search after the trial in which this time is over. The same command goes on with the rest.",
+    ),
     "random_seed": Arg(
         "--random-state", type=_at_least(0), metavar="N", help="Seed of every random choice."
     ),

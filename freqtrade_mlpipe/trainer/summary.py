@@ -61,6 +61,8 @@ def make_report(
         trial_sharpes=[trial.sharpe for trial in tuned.trials if trial.state == "complete"],
         data_hash=inputs.data_hash,
         n_dropped_nan=inputs.n_dropped_nan,
+        front=list(tuned.front),
+        rule=tuned.rule,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
-from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.exceptions import SearchInterrupted, TrainingError
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
@@ -111,7 +111,8 @@ class ModelTrainer:
             First candle the production member may speak for, later than all `known_at`; None: the
             first one possible.
         storage : str or Path, optional
-            Where the search is kept to be resumed: an Optuna URL or a journal file.
+            Where the search is kept, so that the same call goes on after an interruption: a folder
+            (one journal a search), a journal file, or an Optuna URL.
         on_progress : callable, optional
             Called as ``(stage, done, total)``.
 
@@ -132,6 +133,8 @@ class ModelTrainer:
             Before any training: for input that cannot be learned from (the message says why).
         ConfigError
             For parameters that the estimator does not have.
+        SearchInterrupted
+            On Ctrl-C with a `storage`, which keeps the trials done.
         """
         recipe = Recipe(self.config, self.features)
         MODELS[self.config.model_type].check_parameters(self.config.parameters)
@@ -145,7 +148,12 @@ class ModelTrainer:
         folds, walk = self._folds(inputs.data, recipe)
 
         tuned = self._tuned(inputs, folds, recipe, storage, on_progress)
-        members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+        try:
+            members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+        except KeyboardInterrupt:
+            if storage is None or not tuned.trials:
+                raise
+            raise SearchInterrupted(len(tuned.trials), len(tuned.trials)) from None
         report = make_report(inputs, walk, members, tuned)
         if held_out is not None:
             report.metrics.update(validation_scores(members[-1], held_out))
@@ -153,10 +161,10 @@ class ModelTrainer:
         return model, dict(report.metrics)
 
     def _require_returns(self, forward_return: ArrayLike | None) -> None:
-        metric = self.config.optimization_metric
-        if metric in NEEDS_RETURNS and forward_return is None:
+        needy = [metric for metric in self.config.metrics if metric in NEEDS_RETURNS]
+        if needy and forward_return is None:
             raise TrainingError(
-                f"optimization_metric '{metric}' needs forward_return: give it, or choose another."
+                f"optimization_metric '{needy[0]}' needs forward_return: give it, or choose another."
             )
 
     def _inputs(self, X: Any, y: ArrayLike, extras: Extras) -> Inputs:
@@ -224,9 +232,16 @@ class ModelTrainer:
             folds,
             recipe,
             storage=storage,
-            study_name=recipe.study_name(inputs.data_hash),
+            study_name=recipe.study_name(_identity(inputs)),
             on_progress=on_progress,
         )
+
+
+def _identity(inputs: Inputs) -> str:
+    """The rows of a search: what was given, and what of it is used and how."""
+    data = inputs.data
+    used = (len(data), data.candle, data.horizon_candles, data.round_trip_cost)
+    return " ".join(map(str, (inputs.data_hash, *used)))
 
 
 def _known_before(data: TrainingData, moment: pd.Timestamp) -> TrainingData:
@@ -253,7 +268,7 @@ def _valid_from(data: TrainingData, valid_from: pd.Timestamp | None) -> pd.Times
 
 
 def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
-    if config.optimization_metric == "roc_auc" and len(np.unique(data.y[fold.test])) < 2:
+    if "roc_auc" in config.metrics and len(np.unique(data.y[fold.test])) < 2:
         raise TrainingError(
             f"The test rows from {fold.test_start} have one class only, roc_auc is not defined "
             "there. Use fewer folds or another optimization_metric."

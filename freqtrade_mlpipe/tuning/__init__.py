@@ -11,7 +11,8 @@ from freqtrade_mlpipe.tuning.prepared import (
     prepare_slice,
 )
 from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns
-from freqtrade_mlpipe.tuning.study import Progress, Trial, TuningResult, tune
+from freqtrade_mlpipe.tuning.study import Progress, tune
+from freqtrade_mlpipe.tuning.trials import Trial, TuningResult
 
 __all__ = [
     "NEEDS_RETURNS",

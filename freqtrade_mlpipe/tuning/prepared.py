@@ -36,7 +36,10 @@ class Recipe:
     features: FeatureConfig
 
     def study_name(self, data_hash: str) -> str:
-        """A name that changes with the data and with every setting that changes a trial's score."""
+        """A name that changes with the data and with every setting that changes a trial's score.
+
+        The budget (`n_trials`, `timeout_seconds`, `n_jobs`) does not: more trials go on with the same study.
+        """
         budget = {"n_trials", "timeout_seconds", "n_jobs"}
         settings = [
             self.model.model_dump(mode="json", exclude=budget),
