@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from freqtrade_mlpipe.exceptions import ConfigError
 
-ModelType = Literal["random_forest", "xgboost", "lightgbm"]
+ModelType = Literal["random_forest", "xgboost", "lightgbm", "ensemble"]
 OptimizationMetric = Literal[
     "f1",
     "accuracy",
@@ -312,8 +312,13 @@ class ModelConfig(Section):
     cv_method: CVMethod = "timeseries"
     embargo_candles: int = Field(default=24, ge=0)
     feature_selection: bool = False
+    """Leave columns out, chosen inside every training slice: those without gain, below `min_feature_importance`
+    (share of the gain), beyond the best `max_features`, or not better than `shadow_rounds` of shuffled copies."""
     min_feature_importance: float = Field(default=0.0, ge=0, lt=1)
     max_features: int | None = Field(default=None, ge=1)
+    shadow_rounds: int = Field(default=0, ge=0, le=100)
+    """Rounds in which every column must beat the best of all shuffled copies, most of them (a 5 % binomial test);
+    0: no such test, otherwise 5 or more."""
     early_stopping_rounds: int = Field(default=50, ge=1)
     calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
     class_weight: Literal["balanced", "none"] = "none"
@@ -321,6 +326,8 @@ class ModelConfig(Section):
     random_state: int = Field(default=42, ge=0)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Fixed estimator parameters; what is fixed is not searched."""
+    monotone: dict[str, Literal[-1, 1]] = Field(default_factory=dict)
+    """Features by name whose rise may only raise (1) or only lower (-1) the probability of class 1."""
 
     @property
     def metrics(self) -> tuple[OptimizationMetric, ...]:
@@ -331,6 +338,17 @@ class ModelConfig(Section):
     def direction(self) -> Direction:
         """Which way the first of the `metrics` is optimised."""
         return direction_of(self.metrics[0])
+
+    @model_validator(mode="after")
+    def _shadow_rounds_can_decide(self) -> Self:
+        if 0 < self.shadow_rounds < 5:
+            raise ConfigError(
+                f"ModelConfig.shadow_rounds: {self.shadow_rounds} rounds cannot tell a column from chance: 0, or 5 "
+                "and more."
+            )
+        if self.shadow_rounds and not self.feature_selection:
+            raise ConfigError("ModelConfig.shadow_rounds needs feature_selection: true.")
+        return self
 
     @model_validator(mode="after")
     def _metrics_differ(self) -> Self:

@@ -347,6 +347,14 @@ class TestReport:
         second = train(X, y, config(n_trials=3), storage=journal)[0].report
         assert second.trials[:2] == first.trials
 
+    def test_monotone_columns_are_monotone_in_every_member(self, market):
+        X, y, *_ = market
+        settings = config(optimize_hyperparams=False, monotone={"f0": -1})
+        model, _ = train(X, y, settings)
+        grid = pd.concat([X[:1]] * 50, ignore_index=True).assign(f0=np.linspace(-3, 3, 50))
+        for member in model.members:
+            assert (np.diff(member.predict_proba(grid.astype(np.float32))) <= 1e-12).all()
+
     def test_another_cost_or_period_is_another_search(self, tmp_path):
         X, y, returns = planted(600)
         late = {"X_val": X[540:], "y_val": y[540:]}
@@ -391,6 +399,10 @@ class TestReport:
             assert len(member.preprocessor.kept_columns) == 2
             assert "f0" in member.preprocessor.kept_columns
         assert (model.report.feature_importance == 0).sum() == 4
+        selection = model.report.selection
+        assert selection["f0"] == selection.max() == 1
+        assert selection.sum() == pytest.approx(2)
+        assert -1 < metrics["selection_stability"] <= 1
 
 
 class TestBadInput:
@@ -535,6 +547,8 @@ class TestBadInput:
     def test_unknown_parameter_model_and_metric(self, good):
         with pytest.raises(ConfigError, match="Did you mean 'num_leaves'"):
             train(*good, config(parameters={"num_leafs": 4}))
+        with pytest.raises(ConfigError, match=r"no column 'f00'\. Did you mean 'f0'"):
+            train(*good, config(monotone={"f00": 1}))
         with pytest.raises(ConfigError, match="lightgbm"):
             config(model_type="lightgmb")
         with pytest.raises(ConfigError, match="roc_auc"):

@@ -14,7 +14,14 @@ from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import PurgedWalkForward
-from freqtrade_mlpipe.tuning import Recipe, TrainingData, in_order, prepare_slice, tune
+from freqtrade_mlpipe.tuning import (
+    Recipe,
+    TrainingData,
+    check_slice,
+    in_order,
+    prepare_slice,
+    tune,
+)
 from freqtrade_mlpipe.tuning.scoring import FoldOutcome, choose_thresholds, pooled_sharpe, score
 
 HOUR = pd.Timedelta("1h")
@@ -220,10 +227,25 @@ class TestPreparedSlice:
         settings = recipe(feature_selection=True, min_feature_importance=0.999)
         assert prepare_slice(data, self.rows, settings).preprocessor.kept_columns == ("f2",)
 
-    def test_one_class_in_a_part_is_refused_with_its_dates(self, data):
+    @pytest.mark.parametrize(("start", "stop"), [(600, 680), (680, 800)])
+    def test_slices_are_widened_where_one_has_one_class(self, data, start, stop, caplog):
         other = replace(data, y=data.y.copy())
-        other.y[680:800] = 1.0
-        with pytest.raises(TrainingError, match=r"calibration slice from 2024-01-29.*only class 1"):
+        other.y[start:stop] = 1.0
+        prepared = prepare_slice(other, self.rows, recipe())
+        parts = (prepared.fit_data.y, prepared.fit_data.y_stop, prepared.y_calibrate)
+        assert [len(part) for part in parts] == [520 - 3, 120 - 3, 160]
+        assert all(len(np.unique(part)) == 2 for part in parts)
+        check_slice(data, self.rows, recipe())
+        assert not caplog.records
+        check_slice(other, self.rows, recipe())
+        assert "20 % of those rows instead of 15 % calibrate" in caplog.text
+
+    def test_one_class_for_too_long_is_refused_with_its_dates(self, data):
+        other = replace(data, y=data.y.copy())
+        other.y[500:800] = 1.0
+        with pytest.raises(
+            TrainingError, match=r"early-stopping slice from 2024-01-26.*only class 1 .*no wider"
+        ):
             prepare_slice(other, self.rows, recipe())
 
 
@@ -288,6 +310,11 @@ class TestInOrder:
 
         list(in_order(work, range(8), 2))
         assert max(most) == 2
+
+    def test_no_more_threads_than_cores(self, monkeypatch):
+        monkeypatch.setattr("freqtrade_mlpipe.tuning.ordered.n_cores", lambda: 1)
+        here = threading.get_ident()
+        assert set(in_order(lambda k: threading.get_ident(), range(4), 8)) == {here}
 
     def test_closing_waits_for_what_has_begun_and_drops_the_rest(self):
         begun, ended = [], []

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from freqtrade.commands.cli_options import AVAILABLE_CLI_OPTIONS, Arg
 
-from freqtrade_mlpipe.config import GateConfig, ModelConfig
+from freqtrade_mlpipe.config import GateConfig, ModelConfig, ModelType
 from freqtrade_mlpipe.exceptions import ConfigError
 
 
@@ -108,7 +108,7 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         "--model-version", metavar="N", help="Version to go back to (default: the one before the current)."
     ),
     "model_type": Arg(
-        "--model-type", choices=["random_forest", "xgboost", "lightgbm"], help="Estimator."
+        "--model-type", choices=list(get_args(ModelType)), help="Estimator."
     ),
     "trials": Arg(
         "--trials", type=_at_least(1), metavar="N", help="Optuna trials."

@@ -64,6 +64,7 @@ class SearchRange:
 class FitData:
     """A training slice and, for early stopping, a later slice; matrices of shape (n, n_features).
 
+    `monotone` holds for each column 1 (the probability of class 1 may only rise with it), -1 (only fall) or 0.
     `native` keeps what an estimator builds from the matrices once, for example a binned data set, so
     that many parameter sets can be fitted on it. One `FitData` must not be fitted from two threads at once.
     """
@@ -74,6 +75,7 @@ class FitData:
     X_stop: Matrix | None = None
     y_stop: Vector | None = None
     weight_stop: Vector | None = None
+    monotone: tuple[int, ...] | None = None
     native: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +99,7 @@ class ModelSpec:
         Whether a stop slice is used to choose the number of trees.
     defaults
         Parameters of an untuned fit. `n_estimators` is the (largest) number of trees; `min_leaf_fraction`
-        the smallest share of the training rows in a leaf, so that one value suits slices of any size.
+        the smallest share of the rows a tree is grown on in a leaf, so that one value suits slices of any size.
     space
         What Optuna searches.
     other_parameters
@@ -108,6 +110,8 @@ class ModelSpec:
         `(data) -> FittedModel`, without the checks of `load`.
     while_searching
         Cheaper settings that rank parameters as well; the final fit takes the defaults again.
+    kept_rounds
+        `(model) -> parameters` under which a fit without a stop slice makes as many trees as the model kept.
     """
 
     name: str
@@ -119,6 +123,9 @@ class ModelSpec:
     train: Callable[[Mapping[str, Any], FitData, int, int], FittedModel]
     load_native: Callable[[bytes], FittedModel]
     while_searching: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    kept_rounds: Callable[[FittedModel], Parameters] = lambda model: {
+        "n_estimators": model.n_rounds
+    }
 
     def check_parameters(self, fixed: Mapping[str, Any]) -> None:
         """Refuse parameter names the estimator does not have.

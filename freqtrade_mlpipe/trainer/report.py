@@ -43,6 +43,9 @@ class TrainingReport:
         SHA-256 over columns, values, labels, index and whatever else was given.
     n_dropped_nan : int
         Rows left out for a missing label or feature.
+    selection : Series
+        Share of the walk-forward members that use each feature, largest first: what selection and
+        the pruning of constant and correlated columns left in their training slices.
     front : list of int
         Numbers of the trials on the Pareto front of the metrics searched for.
     rule : str
@@ -58,6 +61,7 @@ class TrainingReport:
     trial_sharpes: list[float]
     data_hash: str
     n_dropped_nan: int
+    selection: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64))
     front: list[int] = field(default_factory=list)
     rule: str = ""
 

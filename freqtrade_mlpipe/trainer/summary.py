@@ -18,6 +18,8 @@ from freqtrade_mlpipe.trainer.evaluation import (
     importance_stability,
     out_of_sample,
     scores_of,
+    selection_shares,
+    selection_stability,
 )
 from freqtrade_mlpipe.trainer.inputs import Inputs
 from freqtrade_mlpipe.trainer.report import TrainingReport
@@ -47,6 +49,8 @@ def make_report(
     metrics = _scores(data, oos) | baseline_scores(oos)
     metrics["roc_auc"] = _mean_auc(by_fold, [len(fold.test) for fold in folds])
     metrics["importance_stability"] = importance_stability(importances[:-1])
+    selection = selection_shares(members[:-1], names)
+    metrics["selection_stability"] = selection_stability(selection, len(members) - 1)
     metrics["tuning_score"] = tuned.best_value
     return TrainingReport(
         best_params=tuned.best_params,
@@ -61,6 +65,7 @@ def make_report(
         trial_sharpes=[trial.sharpe for trial in tuned.trials if trial.state == "complete"],
         data_hash=inputs.data_hash,
         n_dropped_nan=inputs.n_dropped_nan,
+        selection=selection.sort_values(ascending=False, kind="stable"),
         front=list(tuned.front),
         rule=tuned.rule,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
-from freqtrade_mlpipe.exceptions import SearchInterrupted, TrainingError
+from freqtrade_mlpipe.exceptions import ConfigError, SearchInterrupted, TrainingError
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold, PurgedWalkForward, make_splitter
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
@@ -123,16 +124,17 @@ class ModelTrainer:
             Pooled over the out-of-sample rows, all finite: accuracy, precision, recall, f1, mcc,
             roc_auc, log_loss, brier, expected_calibration_error, positive_rate, entry_rate, with
             forward returns expected_profit, sharpe (annualised), sharpe_per_candle;
-            baseline_log_loss,
-            baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
-            n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`.
+            baseline_log_loss, baseline_last_value_log_loss, importance_stability,
+            selection_stability (1: the same features in every fold, 0: chance), n_rows, n_oos_rows,
+            n_features, n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with
+            `X_val`.
 
         Raises
         ------
         TrainingError
             Before any training: for input that cannot be learned from (the message says why).
         ConfigError
-            For parameters that the estimator does not have.
+            For parameters that the estimator does not have, or constraints on columns that X does not have.
         SearchInterrupted
             On Ctrl-C with a `storage`, which keeps the trials done.
         """
@@ -141,6 +143,7 @@ class ModelTrainer:
         self._require_returns(forward_return)
         extras = Extras(known_at, weight, forward_return, round_trip_cost, candle, horizon_candles)
         inputs = self._inputs(X, y, extras)
+        self._require_columns(inputs.data.X.columns)
         held_out = self._held_out(X_val, y_val, inputs, extras)
         if held_out is not None:
             inputs = replace(inputs, data=_known_before(inputs.data, held_out.dates[0]))
@@ -166,6 +169,13 @@ class ModelTrainer:
             raise TrainingError(
                 f"optimization_metric '{needy[0]}' needs forward_return: give it, or choose another."
             )
+
+    def _require_columns(self, names: pd.Index) -> None:
+        for name in self.config.monotone:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                hint = f"Did you mean '{near[0]}'?" if near else f"There are {len(names)} others."
+                raise ConfigError(f"model.monotone: X has no column '{name}'. {hint}")
 
     def _inputs(self, X: Any, y: ArrayLike, extras: Extras) -> Inputs:
         return check_inputs(X, y, extras, label_candles=self.config.embargo_candles)
