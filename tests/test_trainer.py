@@ -24,7 +24,10 @@ from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.trainer import ModelTrainer
 
 HOUR = pd.Timedelta("1h")
-MODEL_TYPES = sorted(MODELS)
+QUICK_OR_SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "ensemble" else name
+    for name in sorted(MODELS)
+]
 
 
 def hours(n, start="2024-01-01"):
@@ -221,7 +224,7 @@ class TestReproducibility:
         assert metrics == trained[1]
         assert model.report.data_hash == trained[0].report.data_hash
 
-    @pytest.mark.parametrize("model_type", MODEL_TYPES)
+    @pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
     def test_every_model_repeats_itself(self, market, model_type):
         X, y, *_ = market
         settings = config(model_type=model_type, n_trials=2, feature_selection=True)
@@ -636,7 +639,7 @@ def on_planted():
 
 
 @pytest.mark.parametrize(("kind", "share"), [("linear", 0.95), ("interaction", 0.85)])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
 def test_planted_signal_is_found(on_planted, model_type, kind, share):
     """Share of the attainable AUC - 0.5 on rows after the training."""
     model, metrics = on_planted(model_type, kind)
@@ -647,7 +650,7 @@ def test_planted_signal_is_found(on_planted, model_type, kind, share):
 
 
 @pytest.mark.parametrize("kind", ["linear", "interaction"])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
 def test_probabilities_of_a_planted_signal_are_calibrated(on_planted, model_type, kind):
     assert on_planted(model_type, kind)[1]["expected_calibration_error"] < 0.03
 

@@ -241,7 +241,7 @@ SPEC = ModelSpec(
     defaults={
         "n_estimators": 100,
         "max_features": 0.5,
-        "max_samples": 0.4,
+        "max_samples": 0.6,
         "max_rows": 10_000,
         "min_leaf_fraction": 0.01,
     },
