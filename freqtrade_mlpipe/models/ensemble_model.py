@@ -43,10 +43,11 @@ class EnsembleModel:
 
     def predict_proba(self, X: Matrix) -> Vector:
         """Mean probability of class 1, shape (n,)."""
-        total = np.zeros(len(X))
-        for part in self.parts.values():
-            total += part.predict_proba(X)
-        return total / len(self.parts)
+        first, *others = self.parts.values()
+        total = first.predict_proba(X)
+        for part in others:
+            total = total + part.predict_proba(X)
+        return np.asarray(total / len(self.parts))
 
     def importance(self) -> Vector:
         """Mean share of the gain over the parts that split at all, shape (n_features,)."""
