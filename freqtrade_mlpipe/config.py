@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from freqtrade_mlpipe.exceptions import ConfigError
 
-ModelType = Literal["random_forest", "xgboost", "lightgbm"]
+ModelType = Literal["random_forest", "xgboost", "lightgbm", "ensemble"]
 OptimizationMetric = Literal[
     "f1",
     "accuracy",
@@ -34,6 +34,7 @@ OptimizationMetric = Literal[
     "spearman",
 ]
 Direction = Literal["maximize", "minimize"]
+Pruner = Literal["median", "hyperband", "none"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier", "forward_return"]
@@ -70,6 +71,17 @@ def timeframe_length(timeframe: str) -> timedelta:
             f"{timeframe!r} is no timeframe of fixed length: use one such as 5m, 4h, 1d or 1w."
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def direction_of(metric: str) -> Direction:
+    """Which way a metric is optimised.
+
+    Examples
+    --------
+    >>> direction_of("log_loss"), direction_of("sharpe")
+    ('minimize', 'maximize')
+    """
+    return "minimize" if metric in ("log_loss", "brier", "rmse", "mae") else "maximize"
 
 
 class Section(BaseModel):
@@ -318,7 +330,14 @@ class ModelConfig(Section):
     optimize_hyperparams: bool = True
     n_trials: int = Field(default=20, ge=1)
     timeout_seconds: float | None = Field(default=None, gt=0)
+    """The search ends after the trial in which this time is over; the same training goes on where it ended."""
+    pruner: Pruner = "median"
+    """Ends trials after the first two folds: `median` those worse than half of the others, `hyperband` more of
+    them. With several metrics none: a trial bad in one may be best in another."""
     optimization_metric: OptimizationMetric = "log_loss"
+    optimization_metrics: tuple[OptimizationMetric, ...] = ()
+    """Several metrics at once, the most important first, in place of `optimization_metric`. Of the Pareto front, the
+    trials within one standard error of the best by the first metric, of those (and so on) the best by the last."""
     cv_folds: int = Field(default=5, ge=2)
     cv_method: CVMethod = "timeseries"
     embargo_candles: int = Field(default=24, ge=0)
@@ -327,8 +346,13 @@ class ModelConfig(Section):
     weight_half_life_candles: float | None = Field(default=None, gt=0)
     """A row this many candles before the last one that a model is fitted on counts half as much; None: no decay."""
     feature_selection: bool = False
+    """Leave columns out, chosen inside every training slice: those without gain, below `min_feature_importance`
+    (share of the gain), beyond the best `max_features`, or not better than `shadow_rounds` of shuffled copies."""
     min_feature_importance: float = Field(default=0.0, ge=0, lt=1)
     max_features: int | None = Field(default=None, ge=1)
+    shadow_rounds: int = Field(default=0, ge=0, le=100)
+    """Rounds in which every column must beat the best of all shuffled copies, most of them (a 5 % binomial test);
+    0: no such test, otherwise 5 or more."""
     early_stopping_rounds: int = Field(default=50, ge=1)
     calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
     class_weight: Literal["balanced", "none"] = "none"
@@ -336,12 +360,19 @@ class ModelConfig(Section):
     random_state: int = Field(default=42, ge=0)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Fixed estimator parameters; what is fixed is not searched."""
+    monotone: dict[str, Literal[-1, 1]] = Field(default_factory=dict)
+    """Features by name whose rise may only raise (1) or only lower (-1) the probability of class 1, or the predicted
+    return; not for three classes."""
+
+    @property
+    def metrics(self) -> tuple[OptimizationMetric, ...]:
+        """What the search optimises, the most important first."""
+        return self.optimization_metrics or (self.optimization_metric,)
 
     @property
     def direction(self) -> Direction:
-        """Which way `optimization_metric` is optimised."""
-        lower = ("log_loss", "brier", "rmse", "mae")
-        return "minimize" if self.optimization_metric in lower else "maximize"
+        """Which way the first of the `metrics` is optimised."""
+        return direction_of(self.metrics[0])
 
     def check_task(self, task: Task) -> None:
         """Refuse settings that mean nothing for a task.
@@ -352,16 +383,19 @@ class ModelConfig(Section):
             Saying what to set instead.
         """
         of_values, of_trades = ("rmse", "mae", "r2", "spearman"), ("expected_profit", "sharpe")
-        metric = self.optimization_metric
-        fits = metric in of_trades or (metric in of_values) == (task == "regression")
-        if self.optimize_hyperparams and not fits:
+        unfit = [
+            metric
+            for metric in self.metrics
+            if metric not in of_trades and (metric in of_values) != (task == "regression")
+        ]
+        if self.optimize_hyperparams and unfit:
             wanted = (
                 f"one of {', '.join(of_values + of_trades)}"
                 if task == "regression"
                 else "one of probabilities or trades, such as log_loss or expected_profit"
             )
             raise ConfigError(
-                f"ModelConfig: optimization_metric '{metric}' does not suit the task {task}. Set {wanted}."
+                f"ModelConfig: optimization_metric '{unfit[0]}' does not suit the task {task}. Set {wanted}."
             )
         if task == "regression" and self.calibration == "isotonic":
             raise ConfigError(
@@ -372,6 +406,31 @@ class ModelConfig(Section):
             raise ConfigError(
                 "ModelConfig: class_weight needs classes; leave it out for forward_return labels."
             )
+        if task == "three_class" and self.monotone:
+            raise ConfigError(
+                "ModelConfig: monotone means nothing for three classes, whose probabilities cannot all rise; leave "
+                "it out for labels.classes 3."
+            )
+
+    @model_validator(mode="after")
+    def _shadow_rounds_can_decide(self) -> Self:
+        if 0 < self.shadow_rounds < 5:
+            raise ConfigError(
+                f"ModelConfig.shadow_rounds: {self.shadow_rounds} rounds cannot tell a column from chance: 0, or 5 "
+                "and more."
+            )
+        if self.shadow_rounds and not self.feature_selection:
+            raise ConfigError("ModelConfig.shadow_rounds needs feature_selection: true.")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Self:
+        several = self.optimization_metrics
+        if len(set(several)) < len(several):
+            raise ConfigError(
+                f"ModelConfig.optimization_metrics names one twice: {', '.join(several)}."
+            )
+        return self
 
 
 class GateConfig(Section):

@@ -52,3 +52,17 @@ class GateRefusedError(MLPipeError):
     """The gates refused a version; the report says which and why."""
 
     exit_code = 3
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a search whose finished trials are kept: the same training goes on with those left.
+
+    Attributes
+    ----------
+    options
+        What the command line must say besides what it said, for the same command to find them again.
+    """
+
+    def __init__(self, n_done: int, n_trials: int) -> None:
+        super().__init__(f"{n_done} of {n_trials} trials are done and kept.")
+        self.options: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 the user can mend it, the message says how; 3 a gate refus
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from importlib import import_module
 from freqtrade_mlpipe import __version__
 from freqtrade_mlpipe.commands import stdout
 from freqtrade_mlpipe.commands.table import COMMANDS, Command
-from freqtrade_mlpipe.exceptions import MLPipeError
+from freqtrade_mlpipe.exceptions import MLPipeError, SearchInterrupted
 
 logger = logging.getLogger("freqtrade_mlpipe")
 
@@ -35,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _load(command)(vars(parsed))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else EXIT_USER
+    except SearchInterrupted as stop:
+        again = shlex.join(["freqtrade-mlpipe", *arguments, *stop.options])
+        print(
+            f"Interrupted: {stop} The same command goes on with them:\n  {again}", file=sys.stderr
+        )
+        return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         print("Interrupted: what was registered before stays as it was.", file=sys.stderr)
         return EXIT_INTERRUPTED

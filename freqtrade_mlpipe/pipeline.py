@@ -132,6 +132,7 @@ def train(
             horizon_candles=config.labels.horizon_candles,
             valid_from=window,
             task=config.labels.task,
+            storage=_search_folder(registry),
             on_progress=progress,
         )
         progress("registering", 0, 1)
@@ -145,6 +146,13 @@ def train(
         tracker.set_tags(version_tags(version))
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
+
+
+def _search_folder(registry: ModelRegistry) -> Path:
+    """Where the trials of searches are kept: the same training goes on after Ctrl-C or a kill."""
+    folder = registry.directory / "searches"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def significance(

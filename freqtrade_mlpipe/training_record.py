@@ -70,7 +70,7 @@ def record_training(
     tracker.log_metrics(metrics)
     tracker.log_metrics(_in_sample(model, X, y), prefix="train/")
     if "tuning_score" in report.metrics:
-        score: dict[str, float] = {config.optimization_metric: report.metrics["tuning_score"]}
+        score: dict[str, float] = {config.metrics[0]: report.metrics["tuning_score"]}
         tracker.log_metrics(score, prefix="validation/")
     tracker.log_params({"best_params": report.best_params})
     _record_folds(tracker, model)

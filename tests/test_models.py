@@ -20,6 +20,7 @@ from freqtrade_mlpipe.models import MODELS, FitData
 
 FAST = {"n_estimators": 25}
 NAMES = sorted(MODELS)
+N_PARTS = dict.fromkeys(NAMES, 1) | {"ensemble": 3}
 
 
 def sample(n=1500, k=6, seed=0):
@@ -84,7 +85,8 @@ class TestEveryModel:
 
     def test_reusing_prepared_data_changes_nothing(self, name, fitted):
         data = fit_data()
-        MODELS[name].fit({"n_estimators": 5, "min_leaf_fraction": 0.2}, data, seed=1)
+        leaves = [key for key in MODELS[name].space if key.endswith("min_leaf_fraction")]
+        MODELS[name].fit({"n_estimators": 5, **dict.fromkeys(leaves, 0.2)}, data, seed=1)
         assert MODELS[name].fit(FAST, data, seed=3).to_bytes() == fitted[name].to_bytes()
 
     def test_saved_model_predicts_the_same_bits(self, name, fitted):
@@ -116,14 +118,45 @@ class TestEveryModel:
         data = FitData(X[:600], y[:600], np.ones(600), X[600:], y[600:], np.ones(200))
         params = {"n_estimators": 60}
         n_rounds = MODELS[name].fit(params, data, seed=1, early_stopping_rounds=5).n_rounds
-        if MODELS[name].stops_early:
-            assert n_rounds < 50
-        else:
+        n_cut = {"random_forest": 0, "ensemble": 2}.get(name, 1)
+        assert n_rounds <= 60 * N_PARTS[name] - 10 * n_cut
+        if not n_cut:
             assert n_rounds == 60
 
     def test_without_stop_slice_all_trees_are_kept(self, name):
         data = fit_data(stop=False)
-        assert MODELS[name].fit({"n_estimators": 7}, data, seed=1).n_rounds == 7
+        kept = MODELS[name].fit({"n_estimators": 7}, data, seed=1).n_rounds
+        assert kept == 7 * N_PARTS[name]
+
+    def test_kept_rounds_make_as_many_trees_without_a_stop_slice(self, name):
+        spec = MODELS[name]
+        stopped = spec.fit(FAST, fit_data(), seed=3, early_stopping_rounds=2)
+        again = spec.fit({**FAST, **spec.kept_rounds(stopped)}, fit_data(stop=False), seed=3)
+        assert again.n_rounds == stopped.n_rounds
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_a_monotone_column_only_moves_the_probability_one_way(self, name, sign):
+        rng = np.random.default_rng(2)
+        X = rng.normal(size=(1500, 3)).astype(np.float32)
+        y = (rng.random(1500) < 1 / (1 + np.exp(-3 * np.sin(2 * X[:, 1])))).astype(np.float64)
+        grid = np.repeat(X[:20], 40, axis=0)
+        grid[:, 1] = np.tile(np.linspace(-3, 3, 40), 20)
+        steps = {}
+        for constraint in (None, (0, sign, 0)):
+            data = FitData(X, y, np.ones(1500), monotone=constraint)
+            proba = MODELS[name].fit({"n_estimators": 40}, data, seed=1).predict_proba(grid)
+            steps[constraint] = sign * np.diff(proba.reshape(20, 40), axis=1)
+        assert steps[None].min() < -0.02, "without the constraint it goes both ways"
+        assert steps[0, sign, 0].min() >= -1e-7
+        assert steps[0, sign, 0].max() > 0.01
+
+    def test_class_weights_shift_the_probability_by_their_ratio(self, name):
+        X = np.zeros((3000, 2), np.float32)
+        X[:, 0] = np.arange(3000) % 2
+        y = (np.arange(3000) % 5 == 0).astype(np.float64)
+        weight = np.where(y == 1, 4.0, 1.0)
+        model = MODELS[name].fit({"n_estimators": 60}, FitData(X, y, weight), seed=1)
+        assert model.predict_proba(X[:2]) == pytest.approx(0.5, abs=0.03)
 
     def test_defaults_lie_in_the_search_space(self, name):
         spec = MODELS[name]
@@ -135,10 +168,11 @@ class TestEveryModel:
 
         spec = MODELS[name]
         trial = optuna.create_study().ask()
-        params = spec.suggest(trial, {"min_leaf_fraction": 0.123})
-        assert params["min_leaf_fraction"] == 0.123
-        assert set(trial.params) == set(spec.space) - {"min_leaf_fraction"}
-        assert set(params) == {*spec.defaults, *spec.space}
+        fixed = next(key for key in spec.space if key.endswith("min_leaf_fraction"))
+        params = spec.suggest(trial, {fixed: 0.123})
+        assert params[fixed] == 0.123
+        assert set(trial.params) == set(spec.space) - {fixed}
+        assert set(params) == {*spec.defaults, *spec.space, *spec.while_searching}
 
     def test_the_final_fit_takes_what_the_search_saved_on(self, name):
         import optuna
@@ -159,7 +193,12 @@ class TestEveryModel:
         spec.check_parameters(dict.fromkeys([*spec.defaults, *spec.space, *spec.other_parameters]))
 
     def test_impossible_parameter_value_is_a_training_error(self, name):
-        bad = {"lightgbm": "num_leaves", "xgboost": "max_depth", "random_forest": "max_depth"}[name]
+        bad = {
+            "lightgbm": "num_leaves",
+            "xgboost": "max_depth",
+            "random_forest": "max_depth",
+            "ensemble": "lightgbm.num_leaves",
+        }[name]
         with pytest.raises(TrainingError, match=name):
             MODELS[name].fit({bad: -7}, fit_data(), seed=1)
 
@@ -189,6 +228,75 @@ def test_bytes_are_the_same_in_another_process(fitted):
 def test_unreadable_booster_is_a_bundle_error(name):
     with pytest.raises(BundleError, match="cannot be read"):
         MODELS[name].load(b"not a model", 6)
+
+
+class TestEnsemble:
+    def parts(self, raw):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+
+    def archive(self, parts, compression=zipfile.ZIP_STORED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", compression) as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+        return buffer.getvalue()
+
+    def test_is_the_mean_of_the_three_models_trained_on_the_same_rows(self, fitted):
+        X = sample(seed=9)[0]
+        names = ("random_forest", "xgboost", "lightgbm")
+        alone = np.mean([fitted[name].predict_proba(X) for name in names], axis=0)
+        np.testing.assert_allclose(fitted["ensemble"].predict_proba(X), alone, rtol=1e-12)
+        gain = np.mean([fitted[name].importance() for name in names], axis=0)
+        np.testing.assert_allclose(fitted["ensemble"].importance(), gain, rtol=1e-12)
+
+    def test_holds_the_native_files(self, fitted):
+        found = self.parts(fitted["ensemble"].to_bytes())
+        assert list(found) == ["random_forest.skops", "xgboost.ubj", "lightgbm.txt"]
+        for file, content in found.items():
+            assert content == fitted[file.split(".")[0]].to_bytes()
+
+    def test_a_name_before_a_dot_means_one_part(self):
+        params = {**FAST, "xgboost.max_depth": 1, "lightgbm.n_estimators": 3}
+        model = MODELS["ensemble"].fit(params, fit_data(stop=False), seed=3)
+        rounds = {name: part.n_rounds for name, part in model.parts.items()}
+        assert rounds == {"random_forest": 25, "xgboost": 25, "lightgbm": 3}
+        stumps = {**FAST, "max_depth": 1}
+        alone = MODELS["xgboost"].fit(stumps, fit_data(stop=False), seed=3)
+        assert model.parts["xgboost"].to_bytes() == alone.to_bytes()
+
+    def test_other_contents_are_refused(self, fitted):
+        parts = self.parts(fitted["ensemble"].to_bytes())
+        smaller = MODELS["lightgbm"].fit(FAST, fit_data(k=4), seed=3).to_bytes()
+        forest = parts["random_forest.skops"]
+        damaged = [
+            ({}, "nothing"),
+            (dict(list(parts.items())[:2]), "expected"),
+            (parts | {"model.pkl": b"cos\nsystem"}, "model.pkl"),
+            (dict(reversed(parts.items())), "expected"),
+            (parts | {"lightgbm.txt": smaller}, "different columns"),
+            (parts | {"random_forest.skops": forest[:-9]}, "cannot be read"),
+        ]
+        for content, problem in damaged:
+            with pytest.raises(BundleError, match=problem):
+                MODELS["ensemble"].load(self.archive(content), 6)
+        with pytest.raises(BundleError, match="compressed"):
+            MODELS["ensemble"].load(self.archive(parts, zipfile.ZIP_DEFLATED), 6)
+        assert MODELS["ensemble"].load(self.archive(parts), 6).n_features == 6
+
+    def test_cut_and_flipped_bytes_are_bundle_errors(self, fitted):
+        """Every member's checksum is compared before its parser sees it."""
+        raw = fitted["ensemble"].to_bytes()
+        rng = np.random.default_rng(0)
+        for cut in (0, 10, len(raw) // 2, len(raw) - 5):
+            with pytest.raises(BundleError):
+                MODELS["ensemble"].load(raw[:cut], 6)
+        at = raw.index(b"tree_sizes")
+        for offset in rng.integers(200, size=20):
+            broken = bytearray(raw)
+            broken[at + int(offset)] ^= 1
+            with pytest.raises(BundleError, match="CRC"):
+                MODELS["ensemble"].load(bytes(broken), 6)
 
 
 class TestForestFile:

@@ -20,6 +20,7 @@ from freqtrade_mlpipe.trainer import ModelTrainer
 
 HOUR = pd.Timedelta("1h")
 NAMES = sorted(MODELS)
+ROUNDS = dict.fromkeys(NAMES, 12) | {"ensemble": 3 * 12}
 COST = 0.002
 
 
@@ -63,7 +64,9 @@ def test_estimators_fit_values_and_files_give_back_the_bits(name, market):
     found = model.predict_proba(matrix)
     assert np.corrcoef(found, signal)[0, 1] > 0.7
     again = MODELS[name].load(model.to_bytes(), 4)
-    assert (again.task, again.n_rounds) == (model.task, model.n_rounds) == ("regression", 12)
+    assert (
+        (again.task, again.n_rounds) == (model.task, model.n_rounds) == ("regression", ROUNDS[name])
+    )
     np.testing.assert_array_equal(again.predict_proba(matrix), found)
     assert model.predict_proba(matrix[:0]).shape == (0,)
     assert model.importance().argmax() == 0
@@ -245,6 +248,31 @@ class TestTraining:
         assert thresholds.positions(np.array([0.02, np.nan, 0.005])).tolist() == [1, 0, 0]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_monotone_column_only_moves_the_value_one_way(name, market):
+    X, y, _ = market
+    data = FitData(
+        X.to_numpy(), y.to_numpy() / y.std(), np.ones(len(y)), task="regression",
+        monotone=(-1, 0, 0, 0),  # against the planted signal: it may not be used at all
+    )  # fmt: skip
+    model = MODELS[name].fit({"n_estimators": 12}, data, seed=1)
+    grid = np.zeros((50, 4), dtype=np.float32)
+    grid[:, 0] = np.linspace(-3, 3, 50)
+    assert (np.diff(model.predict_proba(grid)) <= 1e-12).all()
+
+
+def test_search_by_several_metrics_finds_the_signal(market):
+    X, y, _ = market
+    settings = {"optimize_hyperparams": True, "n_trials": 3, "cv_folds": 2}
+    model, metrics = train(X, y, config(optimization_metrics=["rmse", "spearman"], **settings))
+    assert metrics["spearman"] > 0.2
+    best = [
+        trial["value"] for trial in model.report.trials if trial["number"] in model.report.front
+    ]
+    assert metrics["tuning_score"] in best
+    assert model.report.rule.startswith("of the Pareto front over rmse, spearman")
+
+
 class TestConfiguration:
     def test_metric_must_suit_the_labels(self):
         returns = LabelConfig(kind="forward_return")
@@ -256,6 +284,16 @@ class TestConfiguration:
             MLPipeConfig(model=ModelConfig(optimization_metric="rmse"))
         MLPipeConfig(labels=returns, model=ModelConfig(optimization_metric="rmse"))
         MLPipeConfig(labels=returns, model=ModelConfig(optimize_hyperparams=False))
+
+    def test_every_searched_metric_must_suit_the_labels(self):
+        returns = LabelConfig(kind="forward_return")
+        several = ModelConfig(optimization_metrics=["rmse", "sharpe"])
+        assert MLPipeConfig(labels=returns, model=several).model.direction == "minimize"
+        mixed = ModelConfig(optimization_metrics=["rmse", "log_loss"])
+        with pytest.raises(ConfigError, match="'log_loss' does not suit the task regression"):
+            MLPipeConfig(labels=returns, model=mixed)
+        with pytest.raises(ConfigError, match="'rmse' does not suit the task three_class"):
+            MLPipeConfig(labels=LabelConfig(classes=3), model=mixed)
 
     def test_settings_of_classes_are_refused(self, market):
         for settings in ({"calibration": "isotonic"}, {"class_weight": "balanced"}):

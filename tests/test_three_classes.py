@@ -1,6 +1,8 @@
 """Short, flat and long: probabilities, thresholds and trades of both sides, from labels to a member's files."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from freqtrade_mlpipe.calibration import (
     fit_class_calibrator,
 )
 from freqtrade_mlpipe.config import CLASSES, ModelConfig
-from freqtrade_mlpipe.exceptions import BundleError, TrainingError
+from freqtrade_mlpipe.exceptions import BundleError, ConfigError, TrainingError
 from freqtrade_mlpipe.member import Member, SideThresholds, predict
 from freqtrade_mlpipe.metrics import baseline_log_losses, class_log_losses, three_class_scores
 from freqtrade_mlpipe.models import MODELS, FitData
@@ -31,6 +33,7 @@ from freqtrade_mlpipe.trainer import ModelTrainer
 
 HOUR = pd.Timedelta("1h")
 NAMES = sorted(MODELS)
+ROUNDS = dict.fromkeys(NAMES, 12) | {"ensemble": 3 * 12}
 
 
 def planted(n=2400, seed=0, strength=1.5):
@@ -82,7 +85,11 @@ class TestModels:
         assert proba.shape == (600, 3)
         np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
         again = MODELS[name].load(model.to_bytes(), 4)
-        assert (model.task, model.n_rounds) == (again.task, again.n_rounds) == ("three_class", 12)
+        assert (
+            (model.task, model.n_rounds)
+            == (again.task, again.n_rounds)
+            == ("three_class", ROUNDS[name])
+        )
         np.testing.assert_array_equal(again.predict_proba(X), proba)
         assert model.importance().argmax() == 0
         assert model.predict_proba(X[:0]).shape == (0, 3)
@@ -417,3 +424,37 @@ def test_two_class_members_are_written_as_ever(market):
     assert set(content["thresholds"]) == {"enter", "exit"}
     assert set(content["calibrator"]) == {"kind", "slope", "intercept"}
     assert "classes" not in content
+
+
+def test_constraints_on_the_probability_of_one_class_are_refused(market):
+    X, y, *_ = market
+    with pytest.raises(ConfigError, match="monotone means nothing for three classes"):
+        train(X, y, settings=config(monotone={"a": 1}))
+
+
+def test_search_by_several_metrics_finds_the_signal(market):
+    X, y, returns, _ = market
+    settings = {"optimize_hyperparams": True, "n_trials": 3, "cv_folds": 2}
+    several = config(optimization_metrics=["log_loss", "expected_profit"], **settings)
+    model, metrics = train(X, y, returns, several)
+    assert metrics["log_loss"] < metrics["baseline_log_loss"]
+    assert all(
+        set(t["fold_scores"]) == {"log_loss", "expected_profit"} for t in model.report.trials
+    )
+
+
+def test_ensemble_of_parts_that_predict_different_things_is_refused(market):
+    X, y, *_ = market
+    files = {}
+    for task, labels in (("three_class", y), ("binary", (y == 1).astype(float))):
+        data = FitData(X.to_numpy(), labels.to_numpy(), np.ones(len(y)), task=task)
+        raw = MODELS["ensemble"].fit({"n_estimators": 3}, data, seed=1).to_bytes()
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            files[task] = {name: archive.read(name) for name in archive.namelist()}
+    mixed = files["three_class"] | {"lightgbm.txt": files["binary"]["lightgbm.txt"]}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in mixed.items():
+            archive.writestr(name, content)
+    with pytest.raises(BundleError, match="different tasks"):
+        MODELS["ensemble"].load(buffer.getvalue(), 4)

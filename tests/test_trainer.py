@@ -18,13 +18,16 @@ from sklearn.metrics import (
 )
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
-from freqtrade_mlpipe.exceptions import ConfigError, TrainingError
+from freqtrade_mlpipe.exceptions import ConfigError, SearchInterrupted, TrainingError
 from freqtrade_mlpipe.member import predict
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.trainer import ModelTrainer
 
 HOUR = pd.Timedelta("1h")
-MODEL_TYPES = sorted(MODELS)
+QUICK_OR_SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "ensemble" else name
+    for name in sorted(MODELS)
+]
 
 
 def hours(n, start="2024-01-01"):
@@ -238,7 +241,7 @@ class TestReproducibility:
         assert metrics == trained[1]
         assert model.report.data_hash == trained[0].report.data_hash
 
-    @pytest.mark.parametrize("model_type", MODEL_TYPES)
+    @pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
     def test_every_model_repeats_itself(self, market, model_type):
         X, y, *_ = market
         settings = config(model_type=model_type, n_trials=2, feature_selection=True)
@@ -364,6 +367,57 @@ class TestReport:
         second = train(X, y, config(n_trials=3), storage=journal)[0].report
         assert second.trials[:2] == first.trials
 
+    def test_monotone_columns_are_monotone_in_every_member(self, market):
+        X, y, *_ = market
+        settings = config(optimize_hyperparams=False, monotone={"f0": -1})
+        model, _ = train(X, y, settings)
+        grid = pd.concat([X[:1]] * 50, ignore_index=True).assign(f0=np.linspace(-3, 3, 50))
+        for member in model.members:
+            assert (np.diff(member.predict_proba(grid.astype(np.float32))) <= 1e-12).all()
+
+    def test_another_cost_or_period_is_another_search(self, tmp_path):
+        X, y, returns = planted(600)
+        late = {"X_val": X[540:], "y_val": y[540:]}
+        for number, extras in enumerate(({}, {"round_trip_cost": 0.01}, late, {}), 1):
+            if number == 3:
+                train(X[:540], y[:540], config(n_trials=1), storage=tmp_path, **extras)
+            else:
+                train(X, y, config(n_trials=1), forward_return=returns, storage=tmp_path, **extras)
+        assert len(list(tmp_path.glob("*.journal"))) == 3
+
+    def test_another_task_is_another_search(self, tmp_path):
+        X, y, returns = planted(600)
+        settings = config(n_trials=1, optimization_metric="expected_profit")
+        for task in ("binary", "regression", "binary"):
+            train(X, y, settings, forward_return=returns, storage=tmp_path, task=task)
+        assert len(list(tmp_path.glob("*.journal"))) == 2
+
+    def test_interrupted_while_members_are_fitted_the_search_is_kept(self, tmp_path):
+        X, y, _ = planted(600)
+
+        def stop(stage, done, total):
+            if stage == "fitting members":
+                raise KeyboardInterrupt
+
+        with pytest.raises(SearchInterrupted, match="3 of 3 trials"):
+            train(X, y, storage=tmp_path, on_progress=stop)
+        told = []
+        model, _ = train(X, y, storage=tmp_path, on_progress=lambda *step: told.append(step))
+        assert [step for step in told if step[0] != "fitting members"] == [("tuning", 3, 3)]
+        assert files_of(model) == files_of(train(X, y)[0])
+
+    def test_several_metrics_are_reported_with_front_and_rule(self, market):
+        X, y, _, returns, _ = market
+        settings = config(n_trials=4, optimization_metrics=["log_loss", "expected_profit"])
+        report = train(X, y, settings, forward_return=returns)[0].report
+        assert (
+            report.best_params == report.trials[report.front[0]]["params"] or len(report.front) > 1
+        )
+        assert set(report.trials[0]["fold_scores"]) == {"log_loss", "expected_profit"}
+        assert "best expected_profit" in report.rule
+        with pytest.raises(TrainingError, match="needs forward_return"):
+            train(X, y, settings)
+
     def test_selection_reduces_every_member(self, market):
         X, y, *_ = market
         model, metrics = train(X, y, config(feature_selection=True, max_features=2))
@@ -372,6 +426,10 @@ class TestReport:
             assert len(member.preprocessor.kept_columns) == 2
             assert "f0" in member.preprocessor.kept_columns
         assert (model.report.feature_importance == 0).sum() == 4
+        selection = model.report.selection
+        assert selection["f0"] == selection.max() == 1
+        assert selection.sum() == pytest.approx(2)
+        assert -1 < metrics["selection_stability"] <= 1
 
 
 class TestBadInput:
@@ -516,6 +574,8 @@ class TestBadInput:
     def test_unknown_parameter_model_and_metric(self, good):
         with pytest.raises(ConfigError, match="Did you mean 'num_leaves'"):
             train(*good, config(parameters={"num_leafs": 4}))
+        with pytest.raises(ConfigError, match=r"no column 'f00'\. Did you mean 'f0'"):
+            train(*good, config(monotone={"f00": 1}))
         with pytest.raises(ConfigError, match="lightgbm"):
             config(model_type="lightgmb")
         with pytest.raises(ConfigError, match="roc_auc"):
@@ -603,7 +663,7 @@ def on_planted():
 
 
 @pytest.mark.parametrize(("kind", "share"), [("linear", 0.95), ("interaction", 0.85)])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
 def test_planted_signal_is_found(on_planted, model_type, kind, share):
     """Share of the attainable AUC - 0.5 on rows after the training."""
     model, metrics = on_planted(model_type, kind)
@@ -614,7 +674,7 @@ def test_planted_signal_is_found(on_planted, model_type, kind, share):
 
 
 @pytest.mark.parametrize("kind", ["linear", "interaction"])
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("model_type", QUICK_OR_SLOW)
 def test_probabilities_of_a_planted_signal_are_calibrated(on_planted, model_type, kind):
     assert on_planted(model_type, kind)[1]["expected_calibration_error"] < 0.03
 

@@ -11,10 +11,17 @@ import pytest
 from sklearn.metrics import f1_score
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig
-from freqtrade_mlpipe.exceptions import ConfigError, TrainingError
+from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import PurgedWalkForward
-from freqtrade_mlpipe.tuning import Recipe, TrainingData, in_order, prepare_slice, tune
+from freqtrade_mlpipe.tuning import (
+    Recipe,
+    TrainingData,
+    check_slice,
+    in_order,
+    prepare_slice,
+    tune,
+)
 from freqtrade_mlpipe.tuning.scoring import FoldOutcome, choose_thresholds, pooled_sharpe, score
 
 HOUR = pd.Timedelta("1h")
@@ -143,64 +150,6 @@ class TestSearch:
         optuna.logging.set_verbosity(optuna.logging.INFO)
 
 
-@pytest.fixture(params=["journal", "sqlite"])
-def storage(request, tmp_path):
-    return tmp_path / "study.log" if request.param == "journal" else f"sqlite:///{tmp_path}/s.db"
-
-
-class TestResume:
-    def test_trials_found_in_the_storage_count(self, data, storage):
-        first = tune(data, folds_of(data), recipe(n_trials=3), storage=storage)
-        told = []
-        then = tune(
-            data,
-            folds_of(data),
-            recipe(n_trials=5),
-            storage=storage,
-            on_progress=lambda *a: told.append(a),
-        )
-        assert then.trials[:3] == first.trials
-        assert len(then.trials) == 5
-        assert [done for stage, done, _ in told if stage == "tuning"] == [3, 4, 5]
-
-    def test_finished_search_is_only_read(self, data, storage):
-        first = tune(data, folds_of(data), recipe(n_trials=3), storage=storage)
-        again = tune(data, folds_of(data), recipe(n_trials=3), storage=storage)
-        assert again == first
-
-    def test_interrupt_keeps_the_trials_done(self, data, storage):
-        def stop(stage, done, total):
-            if (stage, done) == ("tuning", 2):
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            tune(data, folds_of(data), recipe(n_trials=5), storage=storage, on_progress=stop)
-        found = tune(data, folds_of(data), recipe(n_trials=3), storage=storage)
-        assert len(found.trials) == 3
-
-    def test_trial_left_running_by_a_killed_process_is_counted_as_failed(self, data, tmp_path):
-        url = f"sqlite:///{tmp_path}/s.db"
-        study = optuna.create_study(study_name="mlpipe", storage=url)
-        study.ask()
-        found = tune(data, folds_of(data), recipe(n_trials=3), storage=url)
-        assert [trial.state for trial in found.trials] == ["failed", "complete", "complete"]
-
-    def test_folder_must_exist(self, data, tmp_path):
-        with pytest.raises(ConfigError, match="does not exist"):
-            tune(data, folds_of(data), recipe(), storage=tmp_path / "none" / "study.log")
-
-    def test_name_of_the_study_follows_data_and_settings_but_not_the_budget(self):
-        base = recipe().study_name("ab")
-        assert recipe(n_trials=99, n_jobs=3, timeout_seconds=5).study_name("ab") == base
-        others = [
-            recipe().study_name("ac"),
-            recipe(random_state=1).study_name("ab"),
-            recipe(features={"scale_features": False}).study_name("ab"),
-            recipe(cv_folds=4).study_name("ab"),
-        ]
-        assert len({base, *others}) == 5
-
-
 class TestPreparedSlice:
     rows = np.arange(800)
 
@@ -278,10 +227,25 @@ class TestPreparedSlice:
         settings = recipe(feature_selection=True, min_feature_importance=0.999)
         assert prepare_slice(data, self.rows, settings).preprocessor.kept_columns == ("f2",)
 
-    def test_one_class_in_a_part_is_refused_with_its_dates(self, data):
+    @pytest.mark.parametrize(("start", "stop"), [(600, 680), (680, 800)])
+    def test_slices_are_widened_where_one_has_one_class(self, data, start, stop, caplog):
         other = replace(data, y=data.y.copy())
-        other.y[680:800] = 1.0
-        with pytest.raises(TrainingError, match=r"calibration slice from 2024-01-29.*only class 1"):
+        other.y[start:stop] = 1.0
+        prepared = prepare_slice(other, self.rows, recipe())
+        parts = (prepared.fit_data.y, prepared.fit_data.y_stop, prepared.y_calibrate)
+        assert [len(part) for part in parts] == [520 - 3, 120 - 3, 160]
+        assert all(len(np.unique(part)) == 2 for part in parts)
+        check_slice(data, self.rows, recipe())
+        assert not caplog.records
+        check_slice(other, self.rows, recipe())
+        assert "20 % of those rows instead of 15 % calibrate" in caplog.text
+
+    def test_one_class_for_too_long_is_refused_with_its_dates(self, data):
+        other = replace(data, y=data.y.copy())
+        other.y[500:800] = 1.0
+        with pytest.raises(
+            TrainingError, match=r"early-stopping slice from 2024-01-26.*only class 1 .*no wider"
+        ):
             prepare_slice(other, self.rows, recipe())
 
 
@@ -353,8 +317,8 @@ class TestScores:
     def test_pooled_sharpe_counts_rows_of_several_folds_once(self, data):
         rng = np.random.default_rng(0)
         enter = rng.random(600) < 0.3
-        one = FoldOutcome(np.arange(600), np.zeros(600), enter, 0.0)
-        part = FoldOutcome(np.arange(100, 300), np.zeros(200), ~enter[100:300], 0.0)
+        one = FoldOutcome(np.arange(600), np.zeros(600), enter, {})
+        part = FoldOutcome(np.arange(100, 300), np.zeros(200), ~enter[100:300], {})
         assert pooled_sharpe(data, [one, part]) == pooled_sharpe(data, [one])
         assert np.isnan(pooled_sharpe(replace(data, forward_return=None), [one]))
 
@@ -379,6 +343,11 @@ class TestInOrder:
 
         list(in_order(work, range(8), 2))
         assert max(most) == 2
+
+    def test_no_more_threads_than_cores(self, monkeypatch):
+        monkeypatch.setattr("freqtrade_mlpipe.tuning.ordered.n_cores", lambda: 1)
+        here = threading.get_ident()
+        assert set(in_order(lambda k: threading.get_ident(), range(4), 8)) == {here}
 
     def test_closing_waits_for_what_has_begun_and_drops_the_rest(self):
         begun, ended = [], []

@@ -224,6 +224,7 @@ def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
     from freqtrade_mlpipe.commands.options import GATE_OPTIONS
 
     model = {"model_type": arguments.get("model_type"), "n_trials": arguments.get("trials"),
+             "timeout_seconds": arguments.get("search_seconds"),
              "random_state": arguments.get("random_seed")}  # fmt: skip
     gates: dict[str, Any] = {name: arguments.get(name) for name in GATE_OPTIONS}
     gates["min_metrics"] = dict(arguments.get("min_metric") or ()) or None

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from freqtrade.commands.cli_options import AVAILABLE_CLI_OPTIONS, Arg
 
-from freqtrade_mlpipe.config import GateConfig, ModelConfig
+from freqtrade_mlpipe.config import GateConfig, ModelConfig, ModelType
 from freqtrade_mlpipe.exceptions import ConfigError
 
 
@@ -108,10 +108,14 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         "--model-version", metavar="N", help="Version to go back to (default: the one before the current)."
     ),
     "model_type": Arg(
-        "--model-type", choices=["random_forest", "xgboost", "lightgbm"], help="Estimator."
+        "--model-type", choices=list(get_args(ModelType)), help="Estimator."
     ),
     "trials": Arg(
         "--trials", type=_at_least(1), metavar="N", help="Optuna trials."
+    ),
+    "search_seconds": Arg(
+        "--timeout", type=_at_least(1), metavar="SECONDS",
+        help="End the search after the trial in which this time is over. The same command goes on with the rest.",
     ),
     "random_seed": Arg(
         "--random-state", type=_at_least(0), metavar="N", help="Seed of every random choice."

@@ -15,7 +15,7 @@ from freqtrade_mlpipe.commands.experiments import record_report
 from freqtrade_mlpipe.commands.lifecycle import train_version, validate_version
 from freqtrade_mlpipe.commands.report import write_report
 from freqtrade_mlpipe.commands.setup import template_text, write_user_directory
-from freqtrade_mlpipe.exceptions import ConfigError, GateRefusedError
+from freqtrade_mlpipe.exceptions import ConfigError, GateRefusedError, SearchInterrupted
 from freqtrade_mlpipe.integration.data import check_timeframe
 from freqtrade_mlpipe.synthetic import Market, generate_market
 
@@ -49,7 +49,15 @@ def start_quickstart(arguments: dict[str, Any]) -> int:
         _write_market(context, market)
 
     _step(2, "Train: features, labels, tuning under purged walk-forward splits, registration")
-    outcome = train_version(context, data_note=_describe(market, arguments))
+    try:
+        outcome = train_version(context, data_note=_describe(market, arguments))
+    except SearchInterrupted as stop:
+        if not arguments.get("user_data_dir"):
+            stop.options = (
+                "--userdir",
+                str(user_data),
+            )  # without it, quickstart would make another
+        raise
     print_training(outcome)
 
     _step(3, "Validate: freqtrade's backtest on the untouched final window, then the gates")

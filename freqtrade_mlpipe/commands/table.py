@@ -41,7 +41,8 @@ COMMANDS = (
         "train",
         "Train, track and register a new version from downloaded candles.",
         "freqtrade_mlpipe.commands.lifecycle:start_train",
-        (*COMMON, *STRATEGY, *DATA, *MODEL, "model_type", "trials", "random_seed"),
+        (*COMMON, *STRATEGY, *DATA, *MODEL, "model_type", "trials", "search_seconds", "random_seed"),
+        epilog="Ctrl-C keeps the trials of the search: the same command goes on with those that are left.",
     ),
     Command(
         "validate",

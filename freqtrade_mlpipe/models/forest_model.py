@@ -109,14 +109,19 @@ class ForestModel:
         return self._raw
 
 
+# Leaves are a share of a tree's rows: smaller trees of fewer rows, as while searching, have the shape of larger ones.
 def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -> FittedModel:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     settings = dict(params)
     leaf = float(settings.pop("min_leaf_fraction"))
-    settings.setdefault("min_samples_leaf", max(3, round(leaf * len(data.y))))
+    rows = round(float(settings["max_samples"]) * len(data.y))
+    settings["max_samples"] = max(1, min(rows, int(settings.pop("max_rows"))))
+    settings.setdefault("min_samples_leaf", max(3, round(leaf * settings["max_samples"])))
     kind = RandomForestRegressor if data.task == "regression" else RandomForestClassifier
-    forest = kind(**settings, bootstrap=True, n_jobs=1, random_state=seed)
+    forest = kind(
+        **settings, bootstrap=True, n_jobs=1, random_state=seed, monotonic_cst=data.monotone
+    )
     if "forest" not in data.native:
         data.native["forest"] = _coarse(data.X)
     X = data.native["forest"]
@@ -289,20 +294,19 @@ SPEC = ModelSpec(
     stops_early=False,
     defaults={
         "n_estimators": 100,
-        "max_depth": 7,
-        "max_features": 0.2,
-        "max_samples": 0.2,
-        "min_leaf_fraction": 0.005,
+        "max_features": 0.5,
+        "max_samples": 0.6,
+        "max_rows": 10_000,
+        "min_leaf_fraction": 0.01,
     },
     space={
-        "max_depth": SearchRange(3, 10, integer=True),
-        "max_features": SearchRange(0.05, 0.5),
-        "max_samples": SearchRange(0.05, 0.4),
-        "min_leaf_fraction": SearchRange(0.001, 0.03, log=True),
+        "max_features": SearchRange(0.2, 1.0),
+        "min_leaf_fraction": SearchRange(0.004, 0.1, log=True),
     },
     other_parameters=frozenset(
         {
             "criterion",
+            "max_depth",
             "min_samples_leaf",
             "min_samples_split",
             "min_impurity_decrease",
@@ -312,5 +316,5 @@ SPEC = ModelSpec(
     ),
     train=_train,
     load_native=_load,
-    while_searching={"n_estimators": 40},
+    while_searching={"n_estimators": 20, "max_rows": 4_000},
 )

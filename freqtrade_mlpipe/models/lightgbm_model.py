@@ -118,6 +118,8 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
         | _DATASET
         | {"max_bin": settings.get("max_bin", 63), "seed": seed}
     )
+    if data.monotone is not None:
+        settings["monotone_constraints"] = list(data.monotone)
     train, stop = _datasets(data, int(settings["max_bin"]))
     try:
         booster = _boost(settings, rounds, train, stop, patience)

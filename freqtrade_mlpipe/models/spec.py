@@ -77,6 +77,8 @@ class FitData:
     `y` holds the labels of the `task`: 0 and 1; `config.CLASSES`, of which one may be absent; or values of about unit
     variance (estimators ignore smaller gains than rounding explains).
 
+    `monotone` holds for each column 1 (the probability of class 1, or the value, may only rise with it), -1 (only
+    fall) or 0.
     `native` keeps what an estimator builds from the matrices once, for example a binned data set, so
     that many parameter sets can be fitted on it. One `FitData` must not be fitted from two threads at once.
     """
@@ -88,6 +90,7 @@ class FitData:
     y_stop: Vector | None = None
     weight_stop: Vector | None = None
     task: Task = "binary"
+    monotone: tuple[int, ...] | None = None
     native: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +115,7 @@ class ModelSpec:
         Whether a stop slice is used to choose the number of trees.
     defaults
         Parameters of an untuned fit. `n_estimators` is the (largest) number of trees; `min_leaf_fraction`
-        the smallest share of the training rows in a leaf, so that one value suits slices of any size.
+        the smallest share of the rows a tree is grown on in a leaf, so that one value suits slices of any size.
     space
         What Optuna searches.
     other_parameters
@@ -123,6 +126,8 @@ class ModelSpec:
         `(data) -> FittedModel`, without the checks of `load`.
     while_searching
         Cheaper settings that rank parameters as well; the final fit takes the defaults again.
+    kept_rounds
+        `(model) -> parameters` under which a fit without a stop slice makes as many trees as the model kept.
     """
 
     name: str
@@ -134,6 +139,9 @@ class ModelSpec:
     train: Callable[[Mapping[str, Any], FitData, int, int], FittedModel]
     load_native: Callable[[bytes], FittedModel]
     while_searching: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    kept_rounds: Callable[[FittedModel], Parameters] = lambda model: {
+        "n_estimators": model.n_rounds
+    }
 
     def check_parameters(self, fixed: Mapping[str, Any]) -> None:
         """Refuse parameter names the estimator does not have.

@@ -108,6 +108,8 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
     leaf = float(settings.pop("min_leaf_fraction"))
     settings.setdefault("min_child_weight", max(1.0, leaf * _HESSIAN[data.task] * len(data.y)))
     settings |= _FORCED | _TASK[data.task] | {"seed": seed, "max_bin": settings.get("max_bin", 64)}
+    if data.monotone is not None:
+        settings["monotone_constraints"] = data.monotone
     train, stop = _matrices(data, int(settings["max_bin"]))
     booster = xgb.train(
         settings,

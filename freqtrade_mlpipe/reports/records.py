@@ -78,7 +78,7 @@ def training_record(
         pairs=tuple(pairs),
         data_hash=data_hash,
         data_note=str(recorded.get("data_note") or ""),
-        metric=settings.optimization_metric,
+        metric=settings.metrics[0],
         direction=settings.direction,
         folds=tuple(FoldFacts(**row) for row in plain_floats(report.folds)),
         trials=tuple(TrialFacts(**row) for row in plain_floats(report.trials)),

@@ -150,6 +150,30 @@ def importance_of(member: Member, feature_names: Sequence[str]) -> pd.Series[flo
     return gain.reindex(list(feature_names), fill_value=0.0).rename("importance")
 
 
+def selection_shares(members: Sequence[Member], feature_names: Sequence[str]) -> pd.Series[float]:
+    """Share of the members that use each feature, in the order of the names."""
+    kept = [set(member.preprocessor.kept_columns) for member in members]
+    shares = [sum(name in used for used in kept) / len(kept) for name in feature_names]
+    return pd.Series(shares, index=list(feature_names), name="selection")
+
+
+def selection_stability(shares: pd.Series[float], n_members: int) -> float:
+    """How much more alike the members' feature sets are than sets of the same sizes drawn by chance.
+
+    1: the same set everywhere; 0: chance. NaN with one member, or where all or none are used.
+
+    Notes
+    -----
+    Nogueira, Sechidis & Brown (2018), On the Stability of Feature Selection Algorithms, JMLR 18.
+    """
+    share = shares.to_numpy()
+    used = float(share.mean())
+    if n_members < 2 or used in (0.0, 1.0):
+        return math.nan
+    variance = n_members / (n_members - 1) * share * (1 - share)
+    return 1 - float(variance.mean()) / (used * (1 - used))
+
+
 def importance_stability(importances: Sequence[pd.Series[float]]) -> float:
     """Mean Spearman correlation of feature importances over all pairs of folds.
 

@@ -35,7 +35,7 @@ def fit_member(
     if spec.stops_early:
         stopped = prepare_slice(data, rows, recipe)
         model = stopped.fit_model(params)
-        params = {**params, "n_estimators": model.n_rounds}
+        params = {**params, **spec.kept_rounds(model)}
         if recipe.model.feature_selection:
             columns = stopped.preprocessor.kept_columns
     prepared = prepare_slice(data, rows, recipe, early_stopping=False, columns=columns)

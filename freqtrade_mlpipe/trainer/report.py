@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ class TrainingReport:
         Parameters of all members; `n_estimators` is the upper limit, early stopping finds the rest.
     trials : list of dict
         Every trial of the search, pruned and failed ones too: number, params, value, state
-        (complete, pruned, failed), seconds, sharpe, error. Empty without a search.
+        (complete, pruned, failed), seconds, sharpe, error, fold_scores (by metric). Empty without a
+        search.
     folds : list of dict
         Each walk-forward fold: train_start, train_end, test_start, test_end (ISO, UTC; test_end
         None: open), n_train, n_test, n_trees, the thresholds (enter, exit; of three classes long,
@@ -46,6 +47,13 @@ class TrainingReport:
         SHA-256 over columns, values, labels, index and whatever else was given.
     n_dropped_nan : int
         Rows left out for a missing label or feature.
+    selection : Series
+        Share of the walk-forward members that use each feature, largest first: what selection and
+        the pruning of constant and correlated columns left in their training slices.
+    front : list of int
+        Numbers of the trials on the Pareto front of the metrics searched for.
+    rule : str
+        How the parameters were picked from the front.
     """
 
     best_params: Parameters
@@ -57,6 +65,9 @@ class TrainingReport:
     trial_sharpes: list[float]
     data_hash: str
     n_dropped_nan: int
+    selection: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64))
+    front: list[int] = field(default_factory=list)
+    rule: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,8 @@ from freqtrade_mlpipe.trainer.evaluation import (
     importance_stability,
     out_of_sample,
     scores_of,
+    selection_shares,
+    selection_stability,
 )
 from freqtrade_mlpipe.trainer.inputs import Inputs
 from freqtrade_mlpipe.trainer.report import TrainingReport
@@ -49,6 +51,8 @@ def make_report(
     for name in ("roc_auc", "spearman"):
         metrics[name] = _mean_within_folds(name, by_fold, [len(fold.test) for fold in folds])
     metrics["importance_stability"] = importance_stability(importances[:-1])
+    selection = selection_shares(members[:-1], names)
+    metrics["selection_stability"] = selection_stability(selection, len(members) - 1)
     metrics["tuning_score"] = tuned.best_value
     return TrainingReport(
         best_params=tuned.best_params,
@@ -63,6 +67,9 @@ def make_report(
         trial_sharpes=[trial.sharpe for trial in tuned.trials if trial.state == "complete"],
         data_hash=inputs.data_hash,
         n_dropped_nan=inputs.n_dropped_nan,
+        selection=selection.sort_values(ascending=False, kind="stable"),
+        front=list(tuned.front),
+        rule=tuned.rule,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from freqtrade_mlpipe.config import FeatureConfig, ModelConfig, Task
-from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.exceptions import ConfigError, SearchInterrupted, TrainingError
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold, make_splitter, walk_forward
 from freqtrade_mlpipe.trainer.inputs import Extras, Inputs, check_inputs
@@ -118,7 +119,8 @@ class ModelTrainer:
         task : {"binary", "three_class", "regression"}
             What the labels are: `LabelConfig.task`.
         storage : str or Path, optional
-            Where the search is kept to be resumed: an Optuna URL or a journal file.
+            Where the search is kept, so that the same call goes on after an interruption: a folder
+            (one journal a search), a journal file, or an Optuna URL.
         on_progress : callable, optional
             Called as ``(stage, done, total)``.
 
@@ -129,19 +131,23 @@ class ModelTrainer:
             Pooled over the out-of-sample rows, all finite: accuracy, precision, recall, f1, mcc,
             roc_auc, log_loss, brier, expected_calibration_error, positive_rate, entry_rate, with
             forward returns expected_profit, sharpe (annualised), sharpe_per_candle;
-            baseline_log_loss,
-            baseline_last_value_log_loss, importance_stability, n_rows, n_oos_rows, n_features,
-            n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with `X_val`. Of three
-            classes as `metrics.three_class_scores` defines them, the decisions being the trades. Of a
-            regression those of `metrics.value_scores`, with baseline_mean_squared_error and
-            baseline_zero_squared_error, and those of the trades; forward returns default to those of `y`.
+            baseline_log_loss, baseline_last_value_log_loss, importance_stability,
+            selection_stability (1: the same features in every fold, 0: chance), n_rows, n_oos_rows,
+            n_features, n_features_used, n_trials, n_dropped_nan, tuning_score; ``val_*`` with
+            `X_val`. Of three classes as `metrics.three_class_scores` defines them, the decisions
+            being the trades. Of a regression those of `metrics.value_scores`, with
+            baseline_mean_squared_error and baseline_zero_squared_error, and those of the trades;
+            forward returns default to those of `y`.
 
         Raises
         ------
         TrainingError
             Before any training: for input that cannot be learned from (the message says why).
         ConfigError
-            For parameters that the estimator does not have, or settings that do not suit the task.
+            For parameters that the estimator does not have, settings that do not suit the task, or
+            constraints on columns that X does not have.
+        SearchInterrupted
+            On Ctrl-C with a `storage`, which keeps the trials done.
         """
         recipe = Recipe(self.config, self.features)
         MODELS[self.config.model_type].check_parameters(self.config.parameters)
@@ -158,6 +164,7 @@ class ModelTrainer:
             short_return=short_return,
         )
         inputs = self._inputs(X, y, extras)
+        self._require_columns(inputs.data.X.columns)
         held_out = self._held_out(X_val, y_val, inputs, extras)
         if held_out is not None:
             inputs = replace(inputs, data=_known_before(inputs.data, held_out.dates[0]))
@@ -165,7 +172,12 @@ class ModelTrainer:
         folds, walk = self._folds(inputs.data, recipe)
 
         tuned = self._tuned(inputs, folds, recipe, storage, on_progress)
-        members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+        try:
+            members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+        except KeyboardInterrupt:
+            if storage is None or not tuned.trials:
+                raise
+            raise SearchInterrupted(len(tuned.trials), len(tuned.trials)) from None
         report = make_report(inputs, walk, members, tuned)
         if held_out is not None:
             report.metrics.update(validation_scores(members[-1], held_out))
@@ -173,11 +185,18 @@ class ModelTrainer:
         return model, dict(report.metrics)
 
     def _require_returns(self, forward_return: ArrayLike | None, task: Task) -> None:
-        metric = self.config.optimization_metric
-        if metric in NEEDS_RETURNS and forward_return is None and task != "regression":
+        needy = [metric for metric in self.config.metrics if metric in NEEDS_RETURNS]
+        if needy and forward_return is None and task != "regression":
             raise TrainingError(
-                f"optimization_metric '{metric}' needs forward_return: give it, or choose another."
+                f"optimization_metric '{needy[0]}' needs forward_return: give it, or choose another."
             )
+
+    def _require_columns(self, names: pd.Index) -> None:
+        for name in self.config.monotone:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                hint = f"Did you mean '{near[0]}'?" if near else f"There are {len(names)} others."
+                raise ConfigError(f"model.monotone: X has no column '{name}'. {hint}")
 
     def _inputs(self, X: Any, y: ArrayLike, extras: Extras) -> Inputs:
         return check_inputs(X, y, extras, label_candles=self.config.embargo_candles)
@@ -242,9 +261,16 @@ class ModelTrainer:
             folds,
             recipe,
             storage=storage,
-            study_name=recipe.study_name(inputs.data_hash),
+            study_name=recipe.study_name(_identity(inputs)),
             on_progress=on_progress,
         )
+
+
+def _identity(inputs: Inputs) -> str:
+    """The rows of a search: what was given, and what of it is used and how."""
+    data = inputs.data
+    used = (len(data), data.candle, data.horizon_candles, data.round_trip_cost, data.task)
+    return " ".join(map(str, (inputs.data_hash, *used)))
 
 
 def _known_before(data: TrainingData, moment: pd.Timestamp) -> TrainingData:
@@ -271,7 +297,7 @@ def _valid_from(data: TrainingData, valid_from: pd.Timestamp | None) -> pd.Times
 
 
 def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
-    if config.optimization_metric == "roc_auc" and len(np.unique(data.y[fold.test])) < 2:
+    if "roc_auc" in config.metrics and len(np.unique(data.y[fold.test])) < 2:
         raise TrainingError(
             f"The test rows from {fold.test_start} have one class only, roc_auc is not defined "
             "there. Use fewer folds or another optimization_metric."

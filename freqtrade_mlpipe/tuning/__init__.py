@@ -1,7 +1,7 @@
 """Hyperparameter search over purged folds, and the fit of one training slice."""
 
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
-from freqtrade_mlpipe.tuning.ordered import in_order
+from freqtrade_mlpipe.tuning.ordered import in_order, n_cores
 from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
     Fitted,
@@ -11,7 +11,8 @@ from freqtrade_mlpipe.tuning.prepared import (
     prepare_slice,
 )
 from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns, traded_returns
-from freqtrade_mlpipe.tuning.study import Progress, Trial, TuningResult, tune
+from freqtrade_mlpipe.tuning.study import Progress, tune
+from freqtrade_mlpipe.tuning.trials import Trial, TuningResult
 
 __all__ = [
     "NEEDS_RETURNS",
@@ -26,6 +27,7 @@ __all__ = [
     "TuningResult",
     "check_slice",
     "in_order",
+    "n_cores",
     "parameter_importance",
     "portfolio_returns",
     "prepare_slice",

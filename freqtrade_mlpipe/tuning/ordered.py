@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,13 +12,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], n_threads: int
 ) -> Generator[Result, None, None]:
-    """Yield `function` of each item in order, at most `n_threads` at work.
+    """Yield `function` of each item in order, at most `n_threads` at work, and no more than there are cores.
 
     Closing the generator (or an exception) drops what has not begun and waits for what has.
     """
+    n_threads = min(n_threads, n_cores())
     if n_threads == 1:
         yield from map(function, items)
         return

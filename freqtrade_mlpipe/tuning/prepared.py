@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from freqtrade_mlpipe.calibration import (
@@ -28,9 +28,13 @@ from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
 from freqtrade_mlpipe.splits import tail_slices
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 from freqtrade_mlpipe.tuning.scoring import choose_thresholds
+from freqtrade_mlpipe.tuning.selection import select_columns
 
-FIT, STOP, CALIBRATE = 0.75, 0.10, 0.15
-"""Shares of a training slice, in order of time."""
+logger = logging.getLogger(__name__)
+
+SHARES = ((0.75, 0.10, 0.15), (0.65, 0.15, 0.20), (0.55, 0.20, 0.25), (0.45, 0.25, 0.30))
+"""Shares of a training slice that are fitted, stop the fit and calibrate, in order of time. The first ones under which
+every part has both classes: a quiet month at the end of little data must not forbid training."""
 
 Matrix = NDArray[np.float32]
 
@@ -43,7 +47,10 @@ class Recipe:
     features: FeatureConfig
 
     def study_name(self, data_hash: str) -> str:
-        """A name that changes with the data and with every setting that changes a trial's score."""
+        """A name that changes with the data and with every setting that changes a trial's score.
+
+        The budget (`n_trials`, `timeout_seconds`, `n_jobs`) does not: more trials go on with the same study.
+        """
         budget = {"n_trials", "timeout_seconds", "n_jobs"}
         settings = [
             self.model.model_dump(mode="json", exclude=budget),
@@ -159,13 +166,19 @@ def prepare_slice(
     Raises
     ------
     TrainingError
-        When a part is empty or holds one class only.
+        When a part is empty, or holds one class only under all `SHARES`.
     """
     fit, stop, calibrate = _parts(data, rows, recipe, early_stopping)
     used = list(data.X.columns if columns is None else columns)
     preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
     if columns is None and recipe.model.feature_selection:
-        used = _selected(preprocessor, fit_data, recipe.model)
+        used = select_columns(
+            preprocessor.kept_columns,
+            fit_data,
+            recipe.model,
+            lambda ranked: _fit(ranked, recipe.model.parameters, recipe.model),
+            block=_block(data, fit),
+        )
         preprocessor, fit_data = _matrices(data, fit, stop, used, recipe)
     return PreparedSlice(
         recipe=recipe,
@@ -184,27 +197,49 @@ def prepare_slice(
 
 
 def check_slice(data: TrainingData, rows: Ints, recipe: Recipe) -> None:
-    """Raise the `TrainingError` that `prepare_slice` would, without its work."""
-    _parts(data, rows, recipe, True)
+    """Raise the `TrainingError` that `prepare_slice` would, without its work; log if parts had to be widened."""
+    parts = _parts(data, rows, recipe, True)
+    share = len(parts[-1]) / len(rows)
+    if share > SHARES[0][-1] + 0.01:
+        logger.warning(
+            "Labels up to %s have long stretches of one class: %.0f %% of those rows instead of %.0f %% calibrate.",
+            data.dates[rows[-1]],
+            100 * share,
+            100 * SHARES[0][-1],
+        )
 
 
 def _parts(
     data: TrainingData, rows: Ints, recipe: Recipe, early_stopping: bool
 ) -> tuple[Ints, Ints | None, Ints]:
     with_stop = early_stopping and MODELS[recipe.model.model_type].stops_early
-    shares = (FIT, STOP, CALIBRATE) if with_stop else (FIT + STOP, CALIBRATE)
-    parts = tuple(rows[part] for part in tail_slices(data.dates[rows], data.known_at[rows], shares))
     names = ("fit", "early-stopping", "calibration") if with_stop else ("fit", "calibration")
+    problems = []
+    for fit, stop, calibrate in SHARES:
+        shares = (fit, stop, calibrate) if with_stop else (fit + stop, calibrate)
+        found = tail_slices(data.dates[rows], data.known_at[rows], shares)
+        parts = [rows[part] for part in found]
+        problem = _one_class(data, names, parts)
+        if problem is None:
+            return parts[0], parts[1] if with_stop else None, parts[-1]
+        problems.append(problem)
+    raise TrainingError(
+        f"{problems[0]}, and no wider slices have both classes everywhere. Use more candles, fewer folds or a "
+        "label whose classes are closer to balance."
+    )
+
+
+def _one_class(data: TrainingData, names: Sequence[str], parts: Sequence[Ints]) -> str | None:
+    """What is wrong with the first part that has one class only."""
     for name, part in zip(names, parts, strict=True):
         found = np.unique(data.y[part])
         if len(found) < 2:
             what = "label" if data.task == "regression" else "class"
-            raise TrainingError(
+            return (
                 f"The {name} slice from {data.dates[part[0]]} to {data.dates[part[-1]]} has only "
-                f"{what} {found[0]:g} in its {len(part)} rows. Use more candles, fewer folds or a "
-                "label whose classes are closer to balance."
+                f"{what} {found[0]:g} in its {len(part)} rows"
             )
-    return parts[0], parts[1] if with_stop else None, parts[-1]
+    return None
 
 
 def _matrices(
@@ -221,6 +256,7 @@ def _matrices(
         weight=_row_weights(data, fit, recipe.model) * odds[_class_of(data, fit)],
         X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
         y_stop=None if stop is None else data.y[stop] / scale,
+        monotone=_monotone(preprocessor, recipe.model),
         weight_stop=None
         if stop is None
         else _row_weights(data, stop, recipe.model) * odds[_class_of(data, stop)],
@@ -271,21 +307,17 @@ def _label_scale(data: TrainingData, rows: Ints) -> float:
     return float(data.y[rows].std()) if data.task == "regression" else 1.0
 
 
-def _selected(preprocessor: Preprocessor, fit_data: FitData, config: ModelConfig) -> list[str]:
-    """Columns that a model with default parameters finds worth keeping, in schema order.
+def _block(data: TrainingData, rows: Ints) -> int:
+    """Rows of five label horizons: overlapping labels and slow features are dependent for one and more."""
+    rows_per_date = len(rows) / len(data.dates[rows].unique())
+    return max(1, round(5 * data.horizon_candles * rows_per_date))
 
-    Columns that no tree splits on are dropped with those below `min_feature_importance`; the best
-    one always stays. A model without any split ranks nothing: then only `max_features` applies.
-    """
-    gain = pd.Series(
-        _fit(fit_data, config.parameters, config).importance(), index=preprocessor.kept_columns
-    )
-    ranked = gain.sort_values(ascending=False, kind="stable")
-    if ranked.iloc[0] > 0:
-        enough = ranked[(ranked > 0) & (ranked >= config.min_feature_importance)]
-        ranked = enough if len(enough) else ranked.iloc[:1]
-    chosen = set(ranked.index[: config.max_features])
-    return [name for name in preprocessor.kept_columns if name in chosen]
+
+def _monotone(preprocessor: Preprocessor, config: ModelConfig) -> tuple[int, ...] | None:
+    """Constraint of each kept column; scaling does not turn a column round."""
+    if not config.monotone:
+        return None
+    return tuple(config.monotone.get(name, 0) for name in preprocessor.kept_columns)
 
 
 def _fit(fit_data: FitData, params: Mapping[str, Any], config: ModelConfig) -> FittedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,12 @@ NEEDS_RETURNS = frozenset({"expected_profit", "sharpe"})
 
 @dataclass(frozen=True, eq=False)
 class FoldOutcome:
-    """Out-of-sample probabilities and trades (1 long, -1 short, 0 none) of one fold and their score."""
+    """Out-of-sample probabilities and trades (1 long, -1 short, 0 none) of one fold, and their score by each metric."""
 
     rows: Ints
     proba: Floats
     position: Signs
-    score: float
+    scores: Mapping[str, float]
 
 
 def choose_thresholds(

@@ -15,13 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.exceptions import ConfigError, TrainingError
-from freqtrade_mlpipe.models import MODELS, ModelSpec, Parameters
+from freqtrade_mlpipe.config import ModelConfig, direction_of
+from freqtrade_mlpipe.exceptions import SearchInterrupted, TrainingError
+from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.tuning.data import TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order
 from freqtrade_mlpipe.tuning.prepared import PreparedSlice, Recipe, prepare_slice
 from freqtrade_mlpipe.tuning.scoring import FoldOutcome, pooled_sharpe, score
+from freqtrade_mlpipe.tuning.storage import open_storage
+from freqtrade_mlpipe.tuning.trials import (
+    TuningResult,
+    pareto_front,
+    pick,
+    read_trial,
+    rule_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,46 +40,7 @@ _WARMUP_FOLDS = 2
 """No trial is pruned before its score on this many folds is known."""
 _STARTUP_TRIALS = 5
 """No trial is pruned before this many have finished all folds."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One parameter set tried.
-
-    Attributes
-    ----------
-    number : int
-    params : dict
-        All parameters of the fit, the fixed ones included.
-    value : float
-        Mean score over the folds it was scored on; NaN when it failed.
-    state : str
-        ``complete``, ``pruned`` or ``failed``.
-    seconds : float
-        Wall time.
-    sharpe : float
-        Sharpe ratio per candle of the trades on its pooled out-of-sample folds, net of fees; NaN
-        unless it is complete and forward returns were given.
-    error : str
-        Why it failed, else empty.
-    """
-
-    number: int
-    params: Parameters
-    value: float
-    state: str
-    seconds: float
-    sharpe: float = math.nan
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class TuningResult:
-    """The best parameters and every trial that was made, whatever became of it."""
-
-    best_params: Parameters
-    best_value: float
-    trials: tuple[Trial, ...]
+_SET_ASIDE = "set_aside"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +64,16 @@ def tune(
     Trials run one after the other, the folds of a trial on `n_jobs` threads; scores are told to
     the sampler and the pruner in fold order. The result depends on the seed, not on `n_jobs` or
     timing (unless `timeout_seconds` ends the search). The first trial takes the default parameters.
+    Each trial draws from a seed of its own, so that a search that was interrupted or killed and
+    gone on with makes the same trials as one that was not: the trial it was at is repeated.
 
     Parameters
     ----------
     data, folds, recipe
         Rows, their splits and the configuration.
     storage : str or Path, optional
-        Optuna storage URL (``sqlite:///…``), or the path of a journal file: trials found there
-        count towards `n_trials`. None: in memory.
+        A folder (one journal a study), a journal file, or an Optuna URL (``sqlite:///…``; one
+        process at a time). Trials found there count towards `n_trials`. None: in memory.
     study_name : str
         Under which trials are kept in the storage; name it after data and configuration.
     on_progress : callable, optional
@@ -110,29 +82,40 @@ def tune(
     Raises
     ------
     TrainingError
-        When no trial could be scored.
+        When no trial could be scored, or another process is at work on the same journal.
     ConfigError
         When the storage cannot be opened.
+    SearchInterrupted
+        On Ctrl-C with a `storage`: it keeps the finished trials.
     """
     progress = on_progress or _silent
-    n_threads = min(recipe.model.n_jobs, len(folds))
-    tasks = []
-    for task in in_order(partial(_prepare, data, recipe), folds, n_threads):
-        tasks.append(task)
-        progress("preparing folds", len(tasks), len(folds))
-    with quiet_optuna():
-        study = _study(recipe, storage, study_name)
+    config = recipe.model
+    with quiet_optuna(), open_storage(storage, study_name) as opened:
+        study = _study(config, len(folds), opened, study_name)
         try:
-            _search(study, data, tasks, recipe, progress)
+            if len(_counted(study)) < config.n_trials:
+                _search(study, data, _tasks(data, folds, recipe, progress), recipe, progress)
+            progress("tuning", len(_counted(study)), config.n_trials)
         except KeyboardInterrupt:
-            if storage is not None:
-                logger.warning("Interrupted: %s keeps the finished trials; run it again.", storage)
-            raise
-        return _result(study, MODELS[recipe.model.model_type], recipe)
+            if storage is None:
+                raise
+            raise SearchInterrupted(len(_counted(study)), config.n_trials) from None
+        return _result(study, config)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
+
+
+def _tasks(
+    data: TrainingData, folds: Sequence[Fold], recipe: Recipe, progress: Progress
+) -> list[_FoldTask]:
+    tasks = []
+    n_threads = min(recipe.model.n_jobs, len(folds))
+    for task in in_order(partial(_prepare, data, recipe), folds, n_threads):
+        tasks.append(task)
+        progress("preparing folds", len(tasks), len(folds))
+    return tasks
 
 
 def _prepare(data: TrainingData, recipe: Recipe, fold: Fold) -> _FoldTask:
@@ -144,52 +127,60 @@ def _search(
     study: Any, data: TrainingData, tasks: list[_FoldTask], recipe: Recipe, progress: Progress
 ) -> None:
     config = recipe.model
-    spec = MODELS[config.model_type]
     limit = math.inf if config.timeout_seconds is None else config.timeout_seconds
-    started, first = time.monotonic(), _n_finished(study)
+    started, first = time.monotonic(), len(_counted(study))
     for done in range(first, config.n_trials):
         progress("tuning", done, config.n_trials)
         if done > first and time.monotonic() - started > limit:
             logger.info("Tuning stopped after %d trials: timeout_seconds reached.", done)
             break
-        _run_trial(study, spec, data, tasks, recipe)
-    progress("tuning", _n_finished(study), config.n_trials)
+        _run_trial(study, done, data, tasks, recipe)
 
 
 def _run_trial(
-    study: Any, spec: ModelSpec, data: TrainingData, tasks: list[_FoldTask], recipe: Recipe
+    study: Any, number: int, data: TrainingData, tasks: list[_FoldTask], recipe: Recipe
 ) -> None:
     from optuna.trial import TrialState
 
     started = time.monotonic()
-    trial = study.ask()
-    state, outcomes = TrialState.FAIL, []
+    trial = _ask(study, number, recipe.model)
+    state, outcomes, error = TrialState.COMPLETE, [], ""
     try:
-        params = spec.suggest(trial, recipe.model.parameters)
+        params = MODELS[recipe.model.model_type].suggest(trial, recipe.model.parameters)
         trial.set_user_attr("params", params)
-        state = TrialState.COMPLETE
         run = partial(_evaluate, data, params, recipe)
         with closing(in_order(run, tasks, min(recipe.model.n_jobs, len(tasks)))) as results:
-            for step, outcome in enumerate(results):
+            for outcome in results:
                 outcomes.append(outcome)
-                trial.report(float(np.mean([o.score for o in outcomes])), step)
-                if step + 1 < len(tasks) and trial.should_prune():
+                if len(outcomes) < len(tasks) and _hopeless(study, trial, outcomes):
                     state = TrialState.PRUNED
                     break
-    except TrainingError as error:
-        state = TrialState.FAIL
-        trial.set_user_attr("error", str(error))
+    except TrainingError as found:
+        state, error = TrialState.FAIL, str(found)
     except BaseException:
-        study.tell(trial, state=TrialState.FAIL)
+        _set_aside(study, trial.number)
         raise
-    value = float(np.mean([o.score for o in outcomes])) if outcomes else math.nan
-    if state == TrialState.COMPLETE and not math.isfinite(value):
-        state = TrialState.FAIL
-        trial.set_user_attr("error", f"{recipe.model.optimization_metric} is not defined")
+    scores = {name: [o.scores[name] for o in outcomes] for name in recipe.model.metrics}
+    undefined = [name for name, found in scores.items() if not np.isfinite(found).all()]
+    if state != TrialState.FAIL and undefined:
+        state, error = TrialState.FAIL, f"{', '.join(undefined)} is not defined"
     if state == TrialState.COMPLETE:
         trial.set_user_attr("sharpe", pooled_sharpe(data, outcomes))
+    trial.set_user_attr("scores", scores)
+    trial.set_user_attr("error", error)
     trial.set_user_attr("seconds", time.monotonic() - started)
-    study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+    if state == TrialState.COMPLETE:
+        study.tell(trial, [float(np.mean(found)) for found in scores.values()], state=state)
+    else:
+        study.tell(trial, state=state)
+
+
+def _hopeless(study: Any, trial: Any, outcomes: Sequence[FoldOutcome]) -> bool:
+    """Whether the folds so far end a trial. With several metrics a trial bad in one may be best in another."""
+    if len(study.directions) > 1:
+        return False
+    trial.report(float(np.mean([next(iter(o.scores.values())) for o in outcomes])), len(outcomes))
+    return bool(trial.should_prune())
 
 
 def _evaluate(
@@ -198,85 +189,89 @@ def _evaluate(
     fitted = task.prepared.fit(params)
     proba = fitted.predict_proba(task.X_test)
     position = fitted.thresholds.positions(proba)
-    value = score(recipe.model.optimization_metric, data, task.fold.test, proba, position)
-    return FoldOutcome(task.fold.test, proba, position, value)
+    scores: dict[str, float] = {
+        metric: score(metric, data, task.fold.test, proba, position)
+        for metric in recipe.model.metrics
+    }
+    return FoldOutcome(task.fold.test, proba, position, scores)
 
 
-def _study(recipe: Recipe, storage: str | Path | None, name: str) -> Any:
+def _study(config: ModelConfig, n_folds: int, storage: Any, name: str) -> Any:
+    """The study, new or found in the storage; a trial that a killed process left behind is set aside."""
     import optuna
 
-    config = recipe.model
     study = optuna.create_study(
         study_name=name,
-        storage=_storage(storage),
+        storage=storage,
         load_if_exists=True,
-        direction=config.direction,
-        pruner=optuna.pruners.MedianPruner(
-            n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_WARMUP_FOLDS - 1
-        ),
+        directions=[direction_of(metric) for metric in config.metrics],
+        pruner=_pruner(config.pruner, n_folds),
     )
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    done = _n_finished(study)
-    study.sampler = optuna.samplers.TPESampler(
-        seed=config.random_state + done, n_startup_trials=max(4, min(10, config.n_trials // 3))
-    )
-    if not study.trials:
-        spec = MODELS[config.model_type]
-        searched = set(spec.space) - set(config.parameters)
-        study.enqueue_trial({name: spec.defaults[name] for name in sorted(searched)})
+        _set_aside(study, trial.number)
     return study
 
 
-def _n_finished(study: Any) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+def _pruner(name: str, n_folds: int) -> Any:
+    from optuna import pruners
+
+    if name == "hyperband":
+        return pruners.HyperbandPruner(
+            min_resource=_WARMUP_FOLDS, max_resource=max(n_folds, _WARMUP_FOLDS), reduction_factor=2
+        )
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_WARMUP_FOLDS)
+    return pruners.NopPruner()
 
 
-def _storage(storage: str | Path | None) -> Any:
-    if storage is None or "://" in str(storage):
-        return None if storage is None else str(storage)
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def _ask(study: Any, number: int, config: ModelConfig) -> Any:
+    """The next trial; what it draws depends on the seed, its number and the trials before it."""
+    from optuna.samplers import TPESampler
 
-    path = Path(storage)
-    if not path.parent.is_dir():
-        raise ConfigError(f"The folder of the tuning journal does not exist: {path.parent}.")
-    return JournalStorage(JournalFileBackend(str(path)))
+    seed = int(np.random.SeedSequence([config.random_state, number]).generate_state(1)[0])
+    n_random = max(4, min(10, config.n_trials // 3))
+    study.sampler = TPESampler(seed=seed, n_startup_trials=n_random)
+    if number == 0:
+        spec = MODELS[config.model_type]
+        searched = set(spec.space) - set(config.parameters)
+        study.enqueue_trial(
+            {name: spec.defaults[name] for name in sorted(searched)}, skip_if_exists=False
+        )
+    return study.ask()
 
 
-def _result(study: Any, spec: ModelSpec, recipe: Recipe) -> TuningResult:
-    trials = tuple(
-        _trial(found) for found in study.get_trials(deepcopy=False) if found.state.is_finished()
-    )
+def _set_aside(study: Any, number: int) -> None:
+    """End a trial that was interrupted: it will be repeated and does not count."""
+    from optuna.trial import TrialState
+
+    study.set_user_attr(_SET_ASIDE, [*study.user_attrs.get(_SET_ASIDE, ()), number])
+    study.tell(number, state=TrialState.FAIL)
+
+
+def _counted(study: Any) -> list[Any]:
+    """Finished trials, but for those that were interrupted."""
+    aside = set(study.user_attrs.get(_SET_ASIDE, ()))
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and trial.number not in aside
+    ]
+
+
+def _result(study: Any, config: ModelConfig) -> TuningResult:
+    trials = tuple(read_trial(found, number) for number, found in enumerate(_counted(study)))
     complete = [trial for trial in trials if trial.state == "complete"]
     if not complete:
         reasons = sorted({trial.error for trial in trials if trial.error})
         raise TrainingError(
             f"None of {len(trials)} trials could be scored by "
-            f"{recipe.model.optimization_metric}: {'; '.join(reasons) or 'no reason recorded'}."
+            f"{', '.join(config.metrics)}: {'; '.join(reasons) or 'no reason recorded'}."
         )
-    sign = -1 if recipe.model.direction == "maximize" else 1
-    best = min(complete, key=lambda trial: (sign * trial.value, trial.number))
-    params = spec.after_search(best.params, recipe.model.parameters)
-    return TuningResult(params, best.value, trials)
-
-
-def _trial(found: Any) -> Trial:
-    states = {"COMPLETE": "complete", "PRUNED": "pruned"}
-    attributes = found.user_attrs
-    value = found.value
-    if value is None:
-        steps = found.intermediate_values
-        value = steps[max(steps)] if steps else math.nan
-    return Trial(
-        number=found.number,
-        params=dict(attributes.get("params", found.params)),
-        value=float(value),
-        state=states.get(found.state.name, "failed"),
-        seconds=float(attributes.get("seconds", math.nan)),
-        sharpe=float(attributes.get("sharpe", math.nan)),
-        error=str(attributes.get("error", "")),
-    )
+    front = pareto_front(complete, config.metrics)
+    picked = pick(front, config.metrics)
+    params = MODELS[config.model_type].after_search(picked.params, config.parameters)
+    numbers = tuple(trial.number for trial in front)
+    return TuningResult(params, picked.value, trials, numbers, rule_of(config.metrics))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from freqtrade_mlpipe import __version__
 from freqtrade_mlpipe.commands.table import COMMANDS
+from freqtrade_mlpipe.exceptions import SearchInterrupted
 from freqtrade_mlpipe.main import main
 from tests.conftest import MODEL_NAME
 
@@ -186,6 +187,30 @@ def test_bug_exits_1_and_asks_for_a_report(monkeypatch, logged):
     monkeypatch.setattr(listing, "start_list_models", explode)
     assert main(["list-models"]) == 1
     assert any("bug in freqtrade-mlpipe" in text for text in logged())
+
+
+def test_interrupted_search_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(arguments):
+        raise SearchInterrupted(7, 20)
+
+    monkeypatch.setattr("freqtrade_mlpipe.commands.lifecycle.start_train", interrupt)
+    assert main(["train", "--model-name", "a", "--timerange", "20240101- "]) == 130
+    err = capsys.readouterr().err
+    assert "7 of 20 trials are done and kept" in err
+    assert "\n  freqtrade-mlpipe train --model-name a --timerange '20240101- '\n" in err
+
+
+def test_interrupted_quickstart_names_its_folder(monkeypatch, capsys, tmp_path, restore_logging):
+    def interrupt(*_, **__):
+        raise SearchInterrupted(1, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("freqtrade_mlpipe.commands.quickstart.train_version", interrupt)
+    assert main(["quickstart"]) == 130
+    folder = tmp_path / "mlpipe-quickstart"
+    assert f"\n  freqtrade-mlpipe quickstart --userdir {folder}\n" in capsys.readouterr().err
+    assert main(["quickstart", "--userdir", str(folder)]) == 130
+    assert f"\n  freqtrade-mlpipe quickstart --userdir {folder}\n" in capsys.readouterr().err
 
 
 def test_interrupt_exits_130(monkeypatch, capsys):

@@ -88,6 +88,45 @@ def test_interrupt_exits_130_and_leaves_production_as_it_was(production, start):
     assert serves(production)
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_or_killed_search_goes_on_where_it_ended(production, start, end):
+    production.configure(model=MANY_TRIALS)
+    process = start(production)
+    wait_until(lambda: n_trials_kept(production) >= 2, process)
+    os.killpg(process.pid, end)
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    kept = n_trials_kept(production)
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"Interrupted: {kept} of 100000 trials are done and kept".encode() in err
+        assert f"freqtrade-mlpipe train --userdir {production.user_data}".encode() in err
+    production.configure(model={**MANY_TRIALS, "n_trials": kept + 1})
+    assert production.run("train") == 0
+    assert n_trials_kept(production) == kept + 1
+    (version, _) = production.registry().get_all_versions(MODEL_NAME)
+    assert version.metrics["n_trials"] == kept + 1
+
+
+def n_trials_kept(workspace: Workspace) -> int:
+    """Trials that ended by themselves, as Optuna itself reads them."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    journals = list((workspace.registry_directory / "searches").glob("*.journal"))
+    if not journals:
+        return 0
+    (journal,) = journals
+    copy = journal.with_suffix(".copy")
+    copy.write_bytes(journal.read_bytes()[: journal.read_bytes().rfind(b"\n") + 1])
+    storage = JournalStorage(JournalFileBackend(str(copy)))
+    studies = optuna.get_all_study_names(storage)
+    if not studies:
+        return 0
+    study = optuna.load_study(study_name=studies[0], storage=storage)
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return len(study.get_trials(states=states))
+
+
 def test_kill_while_training_leaves_production_as_it_was_and_the_next_run_works(production, start):
     small = {"optimize_hyperparams": False, "n_trials": 1}
     production.configure(model=MANY_TRIALS)

@@ -1,6 +1,7 @@
-"""Writes the bundles in `format1/`: they were written once and are only ever read, by every later release.
+"""Writes the bundles in `format1/`: each was written once and is only ever read, by every later release.
 
-Run it for a new format, into a folder of its own::
+Run it for a new format, into a folder of its own; of a new estimator, copy its folder and its entry in the
+predictions::
 
     python -m tests.registry.format_fixtures tests/registry/format2
 """
