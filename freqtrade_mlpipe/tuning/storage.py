@@ -12,7 +12,16 @@ from filelock import FileLock, Timeout
 
 from freqtrade_mlpipe.exceptions import ConfigError, TrainingError
 
-_OPTUNA_LOCK = ".lock"
+
+class _HeldLock:
+    """In place of Optuna's lock: ours is held already, and theirs turns Ctrl-C while it is released into an error."""
+
+    def acquire(self) -> bool:
+        """True: nobody else can be at work."""
+        return True
+
+    def release(self) -> None:
+        """Nothing to do."""
 
 
 @contextmanager
@@ -36,8 +45,8 @@ def open_storage(storage: str | Path | None, study_name: str) -> Iterator[Any]:
     Notes
     -----
     The lock belongs to the process and goes with it, however it ends. Whoever holds it may therefore
-    clean up after a killed one: a last line that was cut off, and the lock file that Optuna itself
-    leaves behind and would wait 30 seconds for.
+    clean up after a killed one: a last line that was cut off. Optuna's own lock, whose file a killed
+    process leaves behind, is not needed then.
     """
     if storage is None or "://" in str(storage):
         yield None if storage is None else str(storage)
@@ -52,9 +61,8 @@ def open_storage(storage: str | Path | None, study_name: str) -> Iterator[Any]:
         raise ConfigError(f"The folder of the tuning journal does not exist: {path.parent}.")
     try:
         with FileLock(path.with_name(f"{path.name}.busy"), timeout=0):
-            path.with_name(path.name + _OPTUNA_LOCK).unlink(missing_ok=True)
             _drop_unfinished_line(path)
-            yield JournalStorage(JournalFileBackend(str(path)))
+            yield JournalStorage(JournalFileBackend(str(path), lock_obj=_HeldLock()))
     except Timeout as error:
         raise TrainingError(
             f"Another process is searching with the same data and settings ({path}): wait for it, or "
