@@ -59,12 +59,13 @@ class FoldFacts(Facts):
 
 
 class TrialFacts(Facts):
-    """One trial of the search."""
+    """One trial of the search; `scores` are means over its folds, by metric."""
 
     number: int
     value: float | None = None
     state: str = ""
     seconds: float | None = None
+    scores: Scores = Field(default_factory=dict)
     params: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
 
 
@@ -81,6 +82,9 @@ class DriftFacts(Facts):
 
 class TrainingFacts(Facts):
     """What training measured. Tables: `oos`; with SHAP `contributions` and `values`.
+
+    `front` are the trials that no other one beats in every metric, `picked` is the one whose parameters
+    were taken, by `rule`. `selection` is the share of the walk-forward members that use a feature.
 
     `settings` is the full configuration, secrets left out; `parameters` is the same flattened, with
     the best parameters that the search found under `found.`.
@@ -105,6 +109,10 @@ class TrainingFacts(Facts):
     direction: Direction = "maximize"
     folds: tuple[FoldFacts, ...] = ()
     trials: tuple[TrialFacts, ...] = ()
+    front: tuple[int, ...] = ()
+    picked: int | None = None
+    rule: str = ""
+    selection: Scores = Field(default_factory=dict)
     parameter_importance: Scores = Field(default_factory=dict)
     gain: Scores = Field(default_factory=dict)
     permutation: Scores = Field(default_factory=dict)

@@ -90,7 +90,11 @@ class ReportData:
     drift
         Recent features against the training data.
     trials
-        One mapping a trial of the search: `number`, `value`, `state`.
+        One mapping a trial of the search: `number`, `value`, `state` and, if there, `scores` by metric.
+    front, picked, rule
+        Numbers of the trials on the Pareto front of several metrics, of the one that was picked, and how.
+    selection
+        Share of the walk-forward members that use a feature, by its name.
     parameter_importance
         Share of the variation of the trials' scores by parameter.
     metric, direction
@@ -137,6 +141,10 @@ class ReportData:
     feature_values: pd.DataFrame | None = None
     drift: Drift | None = None
     trials: Sequence[Mapping[str, Any]] = ()
+    front: Sequence[int] = ()
+    picked: int | None = None
+    rule: str = ""
+    selection: pd.Series[float] | None = None
     parameter_importance: pd.Series[float] | None = None
     metric: str = "value"
     direction: Literal["maximize", "minimize"] = "maximize"

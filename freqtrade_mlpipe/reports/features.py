@@ -59,6 +59,34 @@ def gain_chart(importance: pd.Series[float] | None) -> Chart:
     )  # fmt: skip
 
 
+def selection_chart(selection: pd.Series[float] | None, n_members: int) -> Chart:
+    """How many features every walk-forward member uses, how many only some, how many none."""
+    title = "Which features the members agree on"
+    if selection is None or selection.dropna().empty or not n_members:
+        note = "What the walk-forward members use was not recorded."
+        return Chart("selection", title, note=note)
+    used = (selection.dropna() * n_members).round().astype(int)
+    counts = used.value_counts().reindex(range(n_members + 1), fill_value=0)
+    title = f"{counts[n_members]} of {len(used)} features are used by each of {n_members} members"
+    trace = {
+        "type": "bar",
+        "x": [int(n) for n in counts.index],
+        "y": [int(n) for n in counts],
+        "marker": {"color": [OTHER] * n_members + [MODEL]},
+        "hovertemplate": "%{y} features are used by %{x} members<extra></extra>",
+    }
+    layout = {
+        "xaxis": axis("Walk-forward members that use a feature", dtick=1),
+        "yaxis": axis("Features", rangemode="tozero"),
+        "bargap": 0.25,
+    }
+    note = (
+        "Each member prunes and selects on its own training slice. A feature that comes and goes with the slice "
+        "carries little that lasts."
+    )
+    return Chart("selection", title, {"data": [trace], "layout": layout}, note, height=260)
+
+
 def permutation_chart(
     permutation: pd.Series[float] | None, n_rows: int, task: Task = "binary"
 ) -> Chart:

@@ -17,13 +17,14 @@ from freqtrade_mlpipe.reports.features import (
     drift_chart,
     gain_chart,
     permutation_chart,
+    selection_chart,
     shap_chart,
 )
 from freqtrade_mlpipe.reports.folds import fold_table, ranking_chart, skill_chart, timeline
 from freqtrade_mlpipe.reports.money import equity_chart, figures_table, pairs_table, trades_chart
 from freqtrade_mlpipe.reports.prices import price_chart
 from freqtrade_mlpipe.reports.scores import score_charts
-from freqtrade_mlpipe.reports.search import parameter_chart, search_chart
+from freqtrade_mlpipe.reports.search import front_charts, parameter_chart, search_chart
 from freqtrade_mlpipe.reports.values import value_charts
 from freqtrade_mlpipe.tracking.flatten import plain
 from freqtrade_mlpipe.trainer import BASELINE_METRICS
@@ -112,6 +113,7 @@ def build_sections(report: ReportData) -> list[Section]:
                 gain_chart(report.feature_importance),
                 permutation_chart(report.permutation, report.n_explained_rows, task),
                 shap_chart(report.shap, report.contributions, report.feature_values, task),
+                selection_chart(report.selection, len(folds)),
                 drift_chart(report.drift, report.problems.get("drift", "")),
             ],
         ),
@@ -132,6 +134,7 @@ def build_sections(report: ReportData) -> list[Section]:
             "Search for parameters",
             [
                 search_chart(report.trials, report.metric, report.direction),
+                *front_charts(report.trials, report.front, report.picked, report.rule),
                 parameter_chart(report.parameter_importance, len(report.trials)),
             ],
         ),

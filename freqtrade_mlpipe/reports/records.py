@@ -81,7 +81,11 @@ def training_record(
         metric=settings.metrics[0],
         direction=settings.direction,
         folds=tuple(FoldFacts(**row) for row in plain_floats(report.folds)),
-        trials=tuple(TrialFacts(**row) for row in plain_floats(report.trials)),
+        trials=_trial_facts(report.trials),
+        front=tuple(report.front),
+        picked=report.picked,
+        rule=report.rule,
+        selection=_by_name(report.selection),
         parameter_importance=parameter_importance(production.model_type, report.trials),
         gain=_by_name(report.feature_importance),
         permutation=_by_name(explanation.permutation),
@@ -169,6 +173,17 @@ def drift_reference(
         return DriftFacts(window_days=days)
     highest = pd.concat(found, axis=1).max(axis=1)
     return DriftFacts(window_days=days, n_windows=len(found), highest=_by_name(highest))
+
+
+def _trial_facts(trials: Sequence[Mapping[str, Any]]) -> tuple[TrialFacts, ...]:
+    rows = [
+        {
+            **trial,
+            "scores": {name: np.mean(of) for name, of in trial["fold_scores"].items() if len(of)},
+        }
+        for trial in trials
+    ]
+    return tuple(TrialFacts(**row) for row in plain_floats(rows))
 
 
 def plain_floats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.reports.blocks import (
+    GOOD,
     MAX_POINTS,
     MODEL,
     OTHER,
@@ -30,7 +31,7 @@ def search_chart(trials: Sequence[Mapping[str, Any]], metric: str, direction: st
         index=[int(trial.get("number", i)) for i, trial in enumerate(trials)],
         dtype=float,
     )
-    complete = np.array([str(t.get("state", "complete")).lower() == "complete" for t in trials])
+    complete = np.array([_is_complete(trial) for trial in trials])
     scored = np.isfinite(values.to_numpy())
     done = values[scored & complete].sort_index()
     stopped = values[scored & ~complete].sort_index()
@@ -78,6 +79,54 @@ def search_chart(trials: Sequence[Mapping[str, Any]], metric: str, direction: st
     if len(done) > MAX_POINTS:
         note += f" Only the last {MAX_POINTS:,} are drawn."
     return Chart("search", title, {"data": data, "layout": layout}, note, wide=False)
+
+
+def front_charts(
+    trials: Sequence[Mapping[str, Any]], front: Sequence[int], picked: int | None, rule: str
+) -> list[Chart]:
+    """The finished trials by the first two metrics; nothing where one metric was searched for."""
+    scores = pd.DataFrame(
+        {
+            int(trial.get("number", i)): trial.get("scores") or {}
+            for i, trial in enumerate(trials)
+            if _is_complete(trial)
+        },
+        dtype=float,
+    ).T
+    if scores.shape[1] < 2:
+        return []
+    x, y = scores.columns[:2]
+    better = scores.index.isin(list(front))
+    groups = (
+        ("beaten by another trial", ~better, OTHER, 7),
+        ("on the front", better & (scores.index != picked), MODEL, 9),
+        ("picked", scores.index == picked, GOOD, 13),
+    )
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": short(scores.loc[rows, x]),
+            "y": short(scores.loc[rows, y]),
+            "text": [f"trial {n}" for n in scores.index[rows]],
+            "marker": {"color": color, "size": size},
+            "hovertemplate": "%{text}: %{x:.5f}, %{y:.5f}<extra></extra>",
+        }
+        for name, rows, color, size in groups
+        if rows.any()
+    ]
+    layout = {"xaxis": axis(str(x).replace("_", " ")), "yaxis": axis(str(y).replace("_", " "))}
+    title = f"{int(better.sum())} of {len(scores)} trials are beaten by no other in every metric"
+    note = f"Picked: {rule}." if rule else ""
+    if scores.shape[1] > 2:
+        note += f" Drawn are the first two of {scores.shape[1]} metrics."
+    figure = {"data": data, "layout": layout}
+    return [Chart("front", title, figure, note.strip(), wide=False)]
+
+
+def _is_complete(trial: Mapping[str, Any]) -> bool:
+    return str(trial.get("state", "complete")).lower() == "complete"
 
 
 def _wanted(direction: str) -> str:

@@ -54,6 +54,8 @@ class TrainingReport:
         Numbers of the trials on the Pareto front of the metrics searched for.
     rule : str
         How the parameters were picked from the front.
+    picked : int or None
+        Number of the trial they come from; None without a search.
     """
 
     best_params: Parameters
@@ -68,6 +70,7 @@ class TrainingReport:
     selection: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64))
     front: list[int] = field(default_factory=list)
     rule: str = ""
+    picked: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,7 @@ def make_report(
         n_dropped_nan=inputs.n_dropped_nan,
         selection=selection.sort_values(ascending=False, kind="stable"),
         front=list(tuned.front),
+        picked=tuned.picked,
         rule=tuned.rule,
     )
 

@@ -271,7 +271,8 @@ def _result(study: Any, config: ModelConfig) -> TuningResult:
     picked = pick(front, config.metrics)
     params = MODELS[config.model_type].after_search(picked.params, config.parameters)
     numbers = tuple(trial.number for trial in front)
-    return TuningResult(params, picked.value, trials, numbers, rule_of(config.metrics))
+    rule = rule_of(config.metrics)
+    return TuningResult(params, picked.value, trials, numbers, rule, picked.number)
 
 
 @contextmanager

@@ -66,6 +66,8 @@ class TuningResult:
         first. With one metric: the best trial.
     rule : str
         How the trial was picked, as a sentence. Empty without a search.
+    picked : int or None
+        Number of that trial.
     """
 
     best_params: Parameters
@@ -73,6 +75,7 @@ class TuningResult:
     trials: tuple[Trial, ...]
     front: tuple[int, ...] = ()
     rule: str = ""
+    picked: int | None = None
 
 
 def pareto_front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:

@@ -70,6 +70,7 @@ def sample_report(
             "value": None if i % 11 == 5 else float(0.5 + 0.04 * random.random() + i / 3000),
             "state": "PRUNED" if i % 11 == 5 else "COMPLETE",
             "params": {"depth": i % 7},
+            "scores": {"roc_auc": 0.5 + 0.01 * (i % 9), "log_loss": 0.7 - 0.001 * (i % 8)},
             "seconds": 1.2,
         }
         for i in range(50)
@@ -153,6 +154,10 @@ def sample_report(
             n_windows=12,
         ),
         trials=trials,
+        front=(4, 7),
+        picked=7,
+        rule="of the Pareto front over roc_auc, log_loss: the best log_loss",
+        selection=(5 * importance / importance.max()).round() / 5,
         parameter_importance=pd.Series({"num_leaves": 0.6, "learning_rate": 0.4}),
         metric="roc_auc",
         backtest={

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]
 
-N_CHARTS = 17
+N_CHARTS = 19
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, log_loss, mean_squared_erro
 
 from freqtrade_mlpipe.reports import Drift
 from freqtrade_mlpipe.reports.blocks import thinned
-from freqtrade_mlpipe.reports.features import drift_chart, shap_chart
+from freqtrade_mlpipe.reports.features import drift_chart, selection_chart, shap_chart
 from freqtrade_mlpipe.reports.folds import ranking_chart, skill_chart
 from freqtrade_mlpipe.reports.money import equity_chart
 from freqtrade_mlpipe.reports.prices import price_chart
@@ -22,7 +22,7 @@ from freqtrade_mlpipe.reports.scores import (
     roc_points,
     score_charts,
 )
-from freqtrade_mlpipe.reports.search import search_chart
+from freqtrade_mlpipe.reports.search import front_charts, search_chart
 from freqtrade_mlpipe.reports.values import value_charts
 from tests.reports.sample import sample_report
 
@@ -95,6 +95,34 @@ def test_best_so_far_follows_the_direction(direction: str, best: float) -> None:
     assert chart.figure["data"][-1]["y"][-1] == best
     assert [trace["name"] for trace in chart.figure["data"][:2]] == ["finished", "stopped early"]
     assert "1 trials failed" in chart.note
+
+
+def test_the_front_of_several_metrics_is_drawn_and_the_picked_trial_marked() -> None:
+    scores = [(0.55, 0.69), (0.57, 0.68), (0.58, 0.685), (0.5, 0.7)]
+    trials = [
+        {"number": i, "state": "complete", "scores": {"roc_auc": a, "log_loss": b}}
+        for i, (a, b) in enumerate(scores)
+    ]
+    trials.append({"number": 4, "state": "pruned", "scores": {"roc_auc": 0.9, "log_loss": 0.1}})
+    (chart,) = front_charts(trials, front=[2, 1], picked=1, rule="the best log_loss")
+    assert chart.figure is not None
+    drawn = {trace["name"]: trace["text"] for trace in chart.figure["data"]}
+    assert drawn == {
+        "beaten by another trial": ["trial 0", "trial 3"],
+        "on the front": ["trial 2"],
+        "picked": ["trial 1"],
+    }
+    assert chart.title.startswith("2 of 4 trials")
+    one_metric = [{"number": 0, "state": "complete", "scores": {"roc_auc": 0.5}}]
+    assert front_charts(one_metric, front=[0], picked=0, rule="best roc_auc") == []
+
+
+def test_features_are_counted_by_the_members_that_use_them() -> None:
+    chart = selection_chart(pd.Series({"a": 1.0, "b": 1.0, "c": 1 / 3, "d": 0.0}), 3)
+    assert chart.figure is not None
+    assert chart.figure["data"][0]["y"] == [1, 1, 0, 2]
+    assert chart.title.startswith("2 of 4 features")
+    assert selection_chart(None, 3).figure is None
 
 
 @given(st.integers(0, 1000), st.sampled_from([1, 2, 6]))

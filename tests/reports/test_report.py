@@ -38,11 +38,13 @@ CHARTS = {
     "gain",
     "permutation",
     "shap",
+    "selection",
     "drift",
     "equity",
     "prices",
     "trades",
     "search",
+    "front",
     "parameters",
 }
 
