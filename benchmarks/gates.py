@@ -1,9 +1,10 @@
 """Size and power of the default gates, measured as a test's are.
 
 On markets without a signal (random walks, GARCH, regimes of volatility, trends that nothing foretells) the gates must
-refuse; on markets with a planted one (`freqtrade_mlpipe.synthetic`) they must accept. Each market is run as a user runs
-it, `freqtrade-mlpipe quickstart` with tuning, validation by freqtrade's backtest and the gates, and leaves one line of
-JSON. A run that was stopped goes on where it was; one market takes about a minute of one core, at low priority::
+refuse; on markets with a planted one (quickstart's own, `freqtrade_mlpipe.synthetic`) they must accept. Each market is
+run as a user runs it, `freqtrade-mlpipe quickstart` with tuning, validation by freqtrade's backtest and the gates, and
+leaves one line of JSON. A run that was stopped goes on where it was; one market takes 20 to 50 seconds of one core, at
+low priority::
 
     python benchmarks/gates.py --output gates.jsonl --null 200 --planted 100
     python benchmarks/gates.py --output gates.jsonl --report
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,13 @@ from freqtrade_mlpipe.synthetic import Market, generate_market
 
 Floats = NDArray[np.float64]
 
-N_CANDLES, N_PAIRS = 14_600, 6
+N_CANDLES, N_PAIRS = 8_760, 4
+"""Of a market without a signal: a year of a few pairs, the less data, the easier noise passes for skill."""
 CANDLE_VOLATILITY = 0.006
 COMMON_SHARE = 0.4
 PLANTED = "planted"
 TIMEOUT_SECONDS = 1_800
+FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 def random_walk(rng: np.random.Generator) -> Floats:
@@ -62,13 +66,15 @@ def regimes(rng: np.random.Generator) -> Floats:
     switch = rng.random(N_CANDLES) < 1 / 240
     turbulent = np.cumsum(switch) % 2 == 1
     scale = np.where(turbulent, 1.8, 0.5)[:, None]
-    return CANDLE_VOLATILITY * scale * _shocks(rng, rng.standard_normal)
+    returns: Floats = CANDLE_VOLATILITY * scale * _shocks(rng, rng.standard_normal)
+    return returns
 
 
 def trending(rng: np.random.Generator) -> Floats:
     """A steady drift of each pair, up to a doubling a year or down to a half: nothing says when."""
     drift = rng.uniform(-1, 1, N_PAIRS) * np.log(2) / 8_760
-    return random_walk(rng) + drift
+    returns: Floats = random_walk(rng) + drift
+    return returns
 
 
 NULL: dict[str, Callable[[np.random.Generator], Floats]] = {
@@ -81,18 +87,19 @@ NULL: dict[str, Callable[[np.random.Generator], Floats]] = {
 
 def _shocks(rng: np.random.Generator, draw: Callable[[tuple[int, int]], Floats]) -> Floats:
     own, common = draw((N_CANDLES, N_PAIRS)), draw((N_CANDLES, 1))
-    return np.sqrt(1 - COMMON_SHARE) * own + np.sqrt(COMMON_SHARE) * common
+    shocks: Floats = np.sqrt(1 - COMMON_SHARE) * own + np.sqrt(COMMON_SHARE) * common
+    return shocks
 
 
 def candles_of(kind: str, seed: int) -> dict[str, pd.DataFrame]:
     """The candles of a market by pair; prices without a signal are martingales but for the trend."""
     if kind == PLANTED:
-        return generate_market(Market(n_candles=N_CANDLES, seed=seed))
+        return generate_market(Market(seed=seed))
     rng = np.random.default_rng([seed, sorted(NULL).index(kind)])
     returns = NULL[kind](rng)
     returns -= CANDLE_VOLATILITY**2 / 2
     dates = pd.date_range("2023-01-01", periods=N_CANDLES, freq="h", tz="UTC")
-    names = Market().pairs
+    names = Market().pairs[:N_PAIRS]
     return {name: _candles(rng, dates, returns[:, k]) for k, name in enumerate(names)}
 
 
@@ -121,28 +128,22 @@ def _candles(rng: np.random.Generator, dates: pd.DatetimeIndex, returns: Floats)
 def run_market(kind: str, seed: int) -> dict[str, Any]:
     """What the gates said of one market."""
     begin = time.perf_counter()
+    described: dict[str, Any] = {"kind": kind, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="mlpipe-gates-") as folder:
-        root = Path(folder)
-        data = root / "data"
+        data = Path(folder) / "data"
         data.mkdir()
         for pair, frame in candles_of(kind, seed).items():
             frame.to_feather(data / f"{pair.replace('/', '_')}-1h.feather")
-        userdir = str(root / "user_data")
-        done = _mlpipe("quickstart", "--userdir", userdir, "--datadir", str(data))
-        if done.returncode not in (PROMOTED, REFUSED):
-            return {
-                "kind": kind,
-                "seed": seed,
-                "error": done.stderr[-500:],
-                "code": done.returncode,
-            }
-        listed = _mlpipe("list-models", "--userdir", userdir, "--datadir", str(data), "--json")
-        (version,) = json.loads(listed.stdout)
+        where = ["--userdir", f"{folder}/user_data", "--datadir", str(data)]
+        code, output = _mlpipe("quickstart", *where)
+        if code not in (PROMOTED, REFUSED):
+            return {**described, "error": output[-500:], "code": code}
+        _, listed = _mlpipe("list-models", *where, "--json")
+        (version,) = json.loads(listed[listed.index("[") :])
     checks = version["report"]["checks"]
     return {
-        "kind": kind,
-        "seed": seed,
-        "promoted": done.returncode == PROMOTED,
+        **described,
+        "promoted": code == PROMOTED,
         "refused_by": [check["name"] for check in checks if not check["passed"]],
         "values": {check["name"]: check["value"] for check in checks},
         "metrics": {
@@ -152,27 +153,37 @@ def run_market(kind: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _mlpipe(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "freqtrade_mlpipe.main", *words]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=TIMEOUT_SECONDS,
-    )
+def _mlpipe(*words: str) -> tuple[int | None, str]:
+    """Exit code and output of a command, in a process forked from one that has imported everything already."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = FORKSERVER.Process(
+            target=_command, args=(words, reduction.DupFd(output.fileno()))
+        )
+        process.start()
+        process.join(TIMEOUT_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        output.seek(0)
+        return process.exitcode, output.read()
 
 
-def wanted(n_null: int, n_planted: int) -> Iterator[tuple[str, int]]:
+def _command(words: tuple[str, ...], output: Any) -> None:
+    from freqtrade_mlpipe.main import main as mlpipe
+
+    descriptor = output.detach()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.exit(mlpipe(list(words)))
+
+
+def wanted(n_null: int, n_planted: int) -> list[tuple[str, int]]:
     """Kind and seed of each market, the kinds in turn, so that a part is a fair sample."""
     kinds = list(NULL)
     null = [(kinds[k % len(kinds)], 1 + k // len(kinds)) for k in range(n_null)]
     planted = [(PLANTED, seed) for seed in range(1, n_planted + 1)]
-    for k in range(max(n_null, n_planted)):
-        yield from null[k : k + 1]
-        yield from planted[k : k + 1]
+    order = [(k / len(part), market) for part in (null, planted) for k, market in enumerate(part)]
+    return [market for _, market in sorted(order)]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -228,6 +239,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_rows(arguments.output)
     if not arguments.report:
+        os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+        FORKSERVER.set_forkserver_preload(["freqtrade_mlpipe.commands.quickstart"])
         if hasattr(os, "nice"):
             os.nice(arguments.nice)
         done = {(row["kind"], row["seed"]) for row in rows if "promoted" in row}
