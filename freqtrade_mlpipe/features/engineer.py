@@ -52,7 +52,8 @@ class FeatureEngineer:
         self.config = config if config is not None else FeatureConfig()
         self._own, others = make_parts(self.config, timeframe, tuple(sorted(set(pairs))))
         self._parts = (self._own, *others)
-        self._names = [name for part in self._parts for name in part.names]
+        self._widths = [len(part.names) for part in self._parts]
+        self._labels = pd.Index([name for part in self._parts for name in part.names])
 
     @property
     def columns(self) -> tuple[FeatureColumn, ...]:
@@ -74,7 +75,7 @@ class FeatureEngineer:
 
     def get_feature_names(self) -> list[str]:
         """Names of the columns of `transform`, in order; they depend on the configuration only."""
-        return list(self._names)
+        return list(self._labels)
 
     def transform(
         self, df: pd.DataFrame, *, pair: str = "", frames: Frames = NO_FRAMES
@@ -103,15 +104,15 @@ class FeatureEngineer:
         DataError
             For invalid or missing candles, or no more of the pair's own than their warm-up.
         """
-        if not self._names:
+        if not len(self._labels):
             raise ConfigError(
                 "FeatureConfig: no feature is left. Switch on a group (include_price_features …), or exclude less."
             )
         checked = sufficient_candles(df, self.columns, pair=pair)
-        block = np.empty((len(checked), len(self._names)), dtype=np.float32, order="F")
+        block = np.empty((len(checked), len(self._labels)), dtype=np.float32, order="F")
         first = 0
-        for part in self._parts:
-            beyond = first + len(part.names)
+        for part, width in zip(self._parts, self._widths, strict=True):
+            beyond = first + width
             part.fill(checked, pair, frames, block[:, first:beyond])
             first = beyond
-        return pd.DataFrame(block, index=df.index, columns=self._names, copy=False)
+        return pd.DataFrame(block, index=df.index, columns=self._labels.copy(), copy=False)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.features._windows import FloatArray, IntArray, lag
+from freqtrade_mlpipe.features.candles import column_array, column_values
 
 Group = Literal["price", "volume", "momentum", "volatility", "trend", "statistics", "time"]
 Input = Literal["date", "open", "high", "low", "close", "volume"]
@@ -50,20 +51,25 @@ class Candles:
 
     def __init__(self, df: pd.DataFrame) -> None:
         self._df = df
-        self.quoted_close: FloatArray = df["close"].to_numpy(dtype=np.float64)
-        volume = df["volume"].to_numpy(dtype=np.float64)
-        traded = np.flatnonzero(volume)
+        self.quoted_close: FloatArray = column_values(df, "close")
         self.price_exponent = scale_exponent(float(self.quoted_close[0]))
-        self.volume_exponent = scale_exponent(float(volume[traded[0]])) if len(traded) else None
         self._shared: dict[tuple[object, ...], FloatArray] = {}
 
     def __len__(self) -> int:
         return len(self.quoted_close)
 
     @cached_property
+    def volume_exponent(self) -> int | None:
+        """None if nothing was traded."""
+        volume = column_values(self._df, "volume")
+        first = float(volume[np.argmax(volume != 0)])
+        return scale_exponent(first) if first else None
+
+    @cached_property
     def seconds(self) -> IntArray:
         """Open times since 1970 (UTC)."""
-        return _epoch_seconds(self._df["date"])
+        stamps = pd.DatetimeIndex(column_array(self._df, "date")).as_unit("ns").asi8
+        return np.asarray(stamps // 1_000_000_000, dtype=np.int64)
 
     @cached_property
     def open(self) -> FloatArray:
@@ -87,8 +93,7 @@ class Candles:
         return self._scaled("volume", self.volume_exponent or 0)
 
     def _scaled(self, name: str, exponent: int) -> FloatArray:
-        values = self._df[name].to_numpy(dtype=np.float64)
-        scaled: FloatArray = np.ldexp(values, exponent)
+        scaled: FloatArray = np.ldexp(column_values(self._df, name), exponent)
         return scaled
 
     @cached_property
@@ -123,11 +128,6 @@ class Candles:
     def forget(self) -> None:
         """Release the shared results."""
         self._shared.clear()
-
-
-def _epoch_seconds(date: pd.Series) -> IntArray:
-    stamps = pd.DatetimeIndex(date).as_unit("ns").asi8
-    return np.asarray(stamps // 1_000_000_000, dtype=np.int64)
 
 
 def scale_exponent(first: float) -> int:

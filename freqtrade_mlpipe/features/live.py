@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features._block import Block
-from freqtrade_mlpipe.features.candles import COLUMNS
+from freqtrade_mlpipe.features.candles import COLUMNS, column_array
 from freqtrade_mlpipe.features.indicator import FeatureColumn
 from freqtrade_mlpipe.features.stream import FeatureStream
 
@@ -133,8 +132,8 @@ def _read(df: pd.DataFrame) -> _Frame | None:
     if names.has_duplicates:
         return None
     try:
-        columns = [_column(df, names.get_loc(name)) for name in COLUMNS]
-        date: Any = _column(df, names.get_loc("date")) if "date" in names else df.index
+        columns = [column_array(df, name) for name in COLUMNS]
+        date: Any = column_array(df, "date") if "date" in names else df.index
     except KeyError:
         return None
     if not isinstance(date.dtype, pd.DatetimeTZDtype):
@@ -143,19 +142,6 @@ def _read(df: pd.DataFrame) -> _Frame | None:
         return None
     dtypes = (date.dtype, *(column.dtype for column in columns))
     return _Frame(dtypes, (date.asi8, *columns), _PER_SECOND[date.dtype.unit])
-
-
-def _column(df: pd.DataFrame, place: Any) -> Any:
-    """The array of a column.
-
-    To take it out as a Series first, six times, costs as much as all features of a candle; pandas has
-    only a private way around that.
-    """
-    quick: Callable[[Any], Any] | None = getattr(df, "_get_column_array", None)
-    if quick is not None:
-        return quick(place)
-    series = df.iloc[:, place]
-    return series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
 
 
 class _Held:
