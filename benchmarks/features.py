@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,13 +28,16 @@ from rich.table import Table
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.features import FeatureEngineer, FeatureStream, LiveBlock, Preprocessor
-from freqtrade_mlpipe.features._program import compile_program
+from freqtrade_mlpipe.features._plan import ordered
+from freqtrade_mlpipe.features._program import compile_program, trace
+from freqtrade_mlpipe.features._trace import Node
 from freqtrade_mlpipe.features.candles import COLUMNS
-from freqtrade_mlpipe.features.indicator import Candles
+from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 from freqtrade_mlpipe.synthetic import Market, generate_market
 
 YEAR_5M = 105_120
 Figure = tuple[str, str, str, str]
+Call = Callable[[Candles], Any]
 
 RAW: dict[str, Callable[[Any], Any]] = {
     "roc_10": lambda c: talib.ROC(c.close, 10),
@@ -84,6 +88,45 @@ def repeats(n_rows: int) -> int:
     return max(3, min(100, 300_000 // n_rows))
 
 
+def years(n: int) -> pd.DataFrame:
+    """The candles of so many years: the same one again and again. A random walk of a million candles ends at its
+    smallest price, where TA-Lib's averages of gains sink into denormal numbers, 50 times as slow."""
+    df = pd.concat([candles_of(YEAR_5M)] * n, ignore_index=True)
+    return df.assign(date=pd.date_range(df["date"].iloc[0], periods=len(df), freq="5min"))
+
+
+def talib_calls(columns: tuple[FeatureColumn, ...]) -> dict[FeatureColumn, list[Call]]:
+    """The columns that call TA-Lib, with all their calls. What they call it with may be the result of other operations;
+    here it is the close then."""
+    found = {}
+    for column, node in zip(columns, trace(columns), strict=True):
+        nodes = ordered([node]) if node else []
+        called = [one for one in nodes if one.kernel and one.kernel.name.startswith("talib.")]
+        if called:
+            found[column] = [_call(one) for one in called]
+    return found
+
+
+def _call(node: Node) -> Call:
+    kernel = node.kernel
+    assert kernel is not None
+    inputs = [one.parameters[0] if one.operation == "input" else "close" for one in node.parents]
+
+    def call(candles: Candles) -> Any:
+        values = kernel.batch(*(getattr(candles, name) for name in inputs), *node.parameters)
+        return values[0] if kernel.n_outputs else values
+
+    return call
+
+
+def fill_each(calls: Iterable[list[Call]], candles: Candles, block: np.ndarray) -> None:
+    """All calls of each column, the last one's result into a block."""
+    for place, several in enumerate(calls):
+        for call in several:
+            values = call(candles)
+        block[:, place] = values
+
+
 def fill(calls: Any, candles: Candles, block: np.ndarray) -> None:
     """Raw calls into columns of a block."""
     for place, call in enumerate(calls):
@@ -92,40 +135,55 @@ def fill(calls: Any, candles: Candles, block: np.ndarray) -> None:
 
 def raw() -> Iterator[Figure]:
     """Cells of the TA-Lib columns and of the whole catalogue against raw ones."""
-    config = FeatureConfig(include=tuple(RAW))
-    ours, whole = FeatureEngineer(config), FeatureEngineer()
+    whole = FeatureEngineer()
+    several = talib_calls(whole.columns)
+    calling = FeatureEngineer(FeatureConfig(include=tuple(column.name for column in several)))
+    single = FeatureEngineer(FeatureConfig(include=tuple(RAW)))
     for n in (1_000, 10_000, YEAR_5M):
         df, count = candles_of(n), repeats(n)
-        candles = Candles(df)
-        block = np.zeros((n, len(TYPICAL)), dtype=np.float32, order="F")
+        candles, target = Candles(df), "<= 2.0" if n < 10_000 else "<= 1.2"
+        block = np.zeros((n, len(several)), dtype=np.float32, order="F")
+        same = seconds(lambda: fill_each(several.values(), candles, block), count)  # noqa: B023
+        ours = seconds(lambda: calling.transform(df), count)  # noqa: B023
+        about = f"{len(several)} columns"
+        yield f"TA-Lib columns, {n:,} rows", f"{ours / same:.2f} x raw calls", target, about
         same = seconds(lambda: fill(RAW.values(), candles, block), count)  # noqa: B023
-        target, program = block[:, : len(RAW)], compile_program(ours.columns)
-        filled = seconds(lambda: program.fill(candles, target), count)  # noqa: B023
-        framed = seconds(lambda: ours.transform(df), count)  # noqa: B023
-        target_words = "<= 2.0" if n < 10_000 else "<= 1.2"
-        yield f"TA-Lib columns, {n:,} rows", f"{filled / same:.2f} x raw calls", target_words, ""
-        yield (
-            "  checked, scaled and framed",
-            f"{framed / same:.2f} x raw calls",
-            "",
-            f"{framed * 1e6:,.0f} us",
-        )
+        ours = seconds(lambda: single.transform(df), count)  # noqa: B023
+        about = f"{len(RAW)} columns, {(ours - same) * 1e6:,.0f} us more"
+        yield "  those that are one call", f"{ours / same:.2f} x raw calls", "", about
+        block = block[:, : len(TYPICAL)]
         cell = seconds(lambda: fill(TYPICAL, candles, block), count) / block.size  # noqa: B023
         mean = seconds(lambda: whole.transform(df), count) / n / len(whole.columns)  # noqa: B023
         yield (
             f"whole catalogue, {n:,} rows",
             f"{mean / cell:.2f} x raw cell",
-            "<= 3.0",
+            "<= 3.0" if n >= YEAR_5M else "",
             f"{mean * 1e9:.1f} ns a cell",
         )
 
 
 def linear() -> Iterator[Figure]:
-    """Ten times the candles."""
-    engineer, few, many = FeatureEngineer(), candles_of(YEAR_5M), candles_of(1_000_000)
-    small = seconds(lambda: engineer.transform(few), 3) / len(few)
-    large = seconds(lambda: engineer.transform(many), 2) / len(many)
-    yield "cell at 1,000,000 rows", f"{large / small:.2f} x at {YEAR_5M:,}", "about 1", ""
+    """Ten times the candles, and what of it is the kernel's: zeroing the pages of a new block."""
+    engineer, cells = FeatureEngineer(), []
+    for n_years, count in ((1, 5), (10, 3)):
+        df = years(n_years)
+        measured = [_user_and_system(lambda: engineer.transform(df)) for _ in range(count)]  # noqa: B023
+        user, system = min(measured, key=sum)
+        cells.append((user / len(df), (user + system) / len(df)))
+    (few_user, few), (many_user, many) = cells
+    yield (
+        f"cell at {10 * YEAR_5M:,} rows",
+        f"{many / few:.2f} x at {YEAR_5M:,}",
+        "about 1",
+        f"{many_user / few_user:.2f} x without the kernel's new pages",
+    )
+
+
+def _user_and_system(call: Callable[[], Any]) -> tuple[float, float]:
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    call()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
 
 
 def memory() -> Iterator[Figure]:

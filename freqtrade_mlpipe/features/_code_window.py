@@ -9,6 +9,7 @@ the processor's cache holds, so that a million candles cost a candle what a thou
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from freqtrade_mlpipe.features._plan import Plan, Queue, Text, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _BEGIN = "n, columns = len(target), list(target.T)"
-_PART = 16_384
+_PART = 54000
 """Rows that are computed together: some arrays of so many fit into a core's own cache."""
 
 
@@ -53,8 +54,9 @@ def _bound(plan: Plan) -> str:
 
 def parts(n_rows: int, reach: int) -> Iterator[tuple[int, int, int]]:
     """First row to look at, first row and end of each part of a window."""
-    for start in range(0, n_rows, _PART):
-        yield max(start - reach, 0), start, min(start + _PART, n_rows)
+    size = math.ceil(n_rows / math.ceil(n_rows / _PART)) if n_rows else 1
+    for start in range(0, n_rows, size):
+        yield max(start - reach, 0), start, min(start + size, n_rows)
 
 
 def resume_source(plan: Plan, queues: list[Queue]) -> str:

@@ -111,6 +111,8 @@ class OwnFeatures:
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
         frames.fill(pair, df, self.columns, target[:, : len(self.columns)])
+        if not self.n_shifts:
+            return
         for position, (_, source, shift) in enumerate(self._layout()):
             if shift:
                 shift_block(target[:, source], shift, target[:, position])
