@@ -30,7 +30,7 @@ from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.features import FeatureEngineer, FeatureStream, LiveBlock, Preprocessor
 from freqtrade_mlpipe.features._plan import ordered
 from freqtrade_mlpipe.features._program import compile_program, trace
-from freqtrade_mlpipe.features._trace import Node
+from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 from freqtrade_mlpipe.features.candles import COLUMNS
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 from freqtrade_mlpipe.synthetic import Market, generate_market
@@ -39,17 +39,11 @@ YEAR_5M = 105_120
 Figure = tuple[str, str, str, str]
 Call = Callable[[Candles], Any]
 
-RAW: dict[str, Callable[[Any], Any]] = {
-    "roc_10": lambda c: talib.ROC(c.close, 10),
-    "roc_20": lambda c: talib.ROC(c.close, 20),
-    "trix_14": lambda c: talib.TRIX(c.close, 14),
-    "aroon_up_25": lambda c: talib.AROON(c.high, c.low, 25)[1],
-    "aroon_down_25": lambda c: talib.AROON(c.high, c.low, 25)[0],
-    "aroon_oscillator_25": lambda c: talib.AROONOSC(c.high, c.low, 25),
-}
-"""The columns that are one call of TA-Lib and nothing else."""
-TYPICAL: tuple[Callable[[Any], Any], ...] = (
-    *RAW.values(),
+TYPICAL: tuple[Call, ...] = (
+    *(lambda c, n=n: talib.ROC(c.close, n) for n in (10, 20)),
+    lambda c: talib.TRIX(c.close, 14),
+    *(lambda c, k=k: talib.AROON(c.high, c.low, 25)[k] for k in (0, 1)),
+    lambda c: talib.AROONOSC(c.high, c.low, 25),
     *(lambda c, n=n: talib.RSI(c.close, n) for n in (7, 14)),
     *(lambda c, n=n: talib.EMA(c.close, n) for n in (7, 14, 50)),
     *(lambda c, n=n: talib.ATR(c.high, c.low, c.close, n) for n in (7, 14)),
@@ -62,6 +56,15 @@ TYPICAL: tuple[Callable[[Any], Any], ...] = (
     lambda c: talib.LINEARREG_SLOPE(c.close, 14),
 )
 """A raw cell costs what these cost on average."""
+
+
+CALLING = (
+    ("TA-Lib columns, {:,} rows", 2, True),
+    ("  those that are one call", 0, False),
+    ("  all that call TA-Lib", 1000, False),
+)
+"""Columns by how much they do besides calling TA-Lib: two operations make a level scale-free, (close - x) / close; what
+does more is home-made."""
 
 
 def candles_of(n: int) -> pd.DataFrame:
@@ -95,15 +98,15 @@ def years(n: int) -> pd.DataFrame:
     return df.assign(date=pd.date_range(df["date"].iloc[0], periods=len(df), freq="5min"))
 
 
-def talib_calls(columns: tuple[FeatureColumn, ...]) -> dict[FeatureColumn, list[Call]]:
-    """The columns that call TA-Lib, with all their calls. What they call it with may be the result of other operations;
-    here it is the close then."""
+def talib_calls(columns: tuple[FeatureColumn, ...], most: int) -> dict[str, list[Call]]:
+    """The columns that call TA-Lib and do at most so many operations besides, with all their calls. What they call it
+    with may be the result of an operation; here it is the close then."""
     found = {}
     for column, node in zip(columns, trace(columns), strict=True):
         nodes = ordered([node]) if node else []
         called = [one for one in nodes if one.kernel and one.kernel.name.startswith("talib.")]
-        if called:
-            found[column] = [_call(one) for one in called]
+        if called and sum(one.operation in OPERATIONS for one in nodes) <= most:
+            found[column.name] = [_call(one) for one in called]
     return found
 
 
@@ -136,22 +139,22 @@ def fill(calls: Any, candles: Candles, block: np.ndarray) -> None:
 def raw() -> Iterator[Figure]:
     """Cells of the TA-Lib columns and of the whole catalogue against raw ones."""
     whole = FeatureEngineer()
-    several = talib_calls(whole.columns)
-    calling = FeatureEngineer(FeatureConfig(include=tuple(column.name for column in several)))
-    single = FeatureEngineer(FeatureConfig(include=tuple(RAW)))
     for n in (1_000, 10_000, YEAR_5M):
         df, count = candles_of(n), repeats(n)
-        candles, target = Candles(df), "<= 2.0" if n < 10_000 else "<= 1.2"
-        block = np.zeros((n, len(several)), dtype=np.float32, order="F")
-        same = seconds(lambda: fill_each(several.values(), candles, block), count)  # noqa: B023
-        ours = seconds(lambda: calling.transform(df), count)  # noqa: B023
-        about = f"{len(several)} columns"
-        yield f"TA-Lib columns, {n:,} rows", f"{ours / same:.2f} x raw calls", target, about
-        same = seconds(lambda: fill(RAW.values(), candles, block), count)  # noqa: B023
-        ours = seconds(lambda: single.transform(df), count)  # noqa: B023
-        about = f"{len(RAW)} columns, {(ours - same) * 1e6:,.0f} us more"
-        yield "  those that are one call", f"{ours / same:.2f} x raw calls", "", about
-        block = block[:, : len(TYPICAL)]
+        candles = Candles(df)
+        for what, most, judged in CALLING:
+            calls = talib_calls(whole.columns, most)
+            engineer = FeatureEngineer(FeatureConfig(include=tuple(calls)))
+            block = np.zeros((n, len(calls)), dtype=np.float32, order="F")
+            same = seconds(lambda: fill_each(calls.values(), candles, block), count)  # noqa: B023
+            ours = seconds(lambda: engineer.transform(df), count)  # noqa: B023
+            yield (
+                what.format(n),
+                f"{ours / same:.2f} x raw calls",
+                ("<= 2.0" if n < 10_000 else "<= 1.2") if judged else "",
+                f"{len(calls)} columns, {(ours - same) * 1e6:+,.0f} us",
+            )
+        block = np.zeros((n, len(TYPICAL)), dtype=np.float32, order="F")
         cell = seconds(lambda: fill(TYPICAL, candles, block), count) / block.size  # noqa: B023
         mean = seconds(lambda: whole.transform(df), count) / n / len(whole.columns)  # noqa: B023
         yield (

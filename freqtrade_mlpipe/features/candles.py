@@ -74,11 +74,14 @@ def validate_candles(df: pd.DataFrame, *, pair: str = "") -> pd.DataFrame:
         raise DataError(f"{owner}no candles. Download data or widen the timerange.")
     dated = _with_date(df, owner)
     _check_dates(dated, owner)
-    for name in COLUMNS:
-        kind = column_array(df, name).dtype
+    arrays = {name: column_array(df, name) for name in COLUMNS}
+    for name, array in arrays.items():
+        kind = array.dtype
         if not isinstance(kind, np.dtype) or kind.kind not in "fiu":
             raise DataError(f"{owner}column {name} is {kind}, not numeric. Convert it to float64.")
-    _check_values(dated, owner)
+    values = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    if not _are_sound(**values):
+        _refuse(values, dated["date"], owner)
     return dated
 
 
@@ -158,14 +161,10 @@ def _nanoseconds(date: pd.Series) -> NDArray[np.int64]:
     return np.asarray(pd.DatetimeIndex(date).as_unit("ns").asi8)
 
 
-def _check_values(df: pd.DataFrame, owner: str) -> None:
-    values = {name: column_values(df, name) for name in COLUMNS}
-    if _are_sound(**values):
-        return
-
+def _refuse(values: dict[str, NDArray[np.float64]], date: pd.Series, owner: str) -> None:
     def refuse(bad: NDArray[np.bool_], what: str, advice: str) -> None:
         if bad.any():
-            first = df["date"].iloc[int(np.argmax(bad))]
+            first = date.iloc[int(np.argmax(bad))]
             raise DataError(f"{owner}{int(bad.sum())} {what}, first at {first}. {advice}")
 
     for name, column in values.items():
