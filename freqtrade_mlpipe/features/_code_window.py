@@ -3,8 +3,8 @@
 A lag is a slice there; rows that would look back beyond the first candle are left out, for they belong to the warm-up.
 Only what feeds a recursive kernel (TA-Lib starts with the first row) keeps every row.
 
-What no recursive kernel needs depends on a bounded number of candles. A long window computes it a part at a time, which
-the processor's cache holds, so that a million candles cost a candle what a thousand do.
+What no recursive kernel needs depends on a bounded number of candles. A long window computes it in parts of equal
+length, so that a million candles cost a candle what a hundred thousand do, and little memory besides the result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _BEGIN = "n, columns = len(target), list(target.T)"
 _PART = 54000
-"""Rows that are computed together: some arrays of so many fit into a core's own cache."""
+"""Most rows that are computed together. Fewer fit the cache better, but NumPy hands the interpreter over at each
+operation, and threads that do so too often wait for each other; more need more memory for what is in between."""
 
 
 def fill_source(plan: Plan) -> str:
