@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -52,9 +54,7 @@ def _size(name: str) -> bytes:
     return re.escape(_named(name, b"SL")) + rb"\x00{7}([\x01-\x09])([0-9]{1,9})"
 
 
-_HEADS = {
-    name: _named(name, b"[$" + kind + b"#L" if kind else b"") for name, kind in _TABLES.items()
-}
+_FIRST, _NUMBER = b"{" + _named("base_weights", b"[$d#L"), _named("id", b"")
 _SIZES = re.compile(
     re.escape(_named("tree_param", b"{"))
     + b"".join(map(_size, ("num_deleted", "num_feature", "num_nodes", "size_leaf_vector")))
@@ -64,9 +64,9 @@ _SIZES = re.compile(
 
 @dataclass
 class _Trees:
-    """The tables of all trees, each one after the other, and the sizes each tree says it has."""
+    """The tables in use of each tree, in the order of `_USED`, and the sizes it says it has."""
 
-    tables: dict[str, list[bytes]] = field(default_factory=lambda: {name: [] for name in _USED})
+    tables: list[tuple[bytes, ...]] = field(default_factory=list)
     n_nodes: list[int] = field(default_factory=list)
     n_deleted: list[int] = field(default_factory=list)
     n_features: list[int] = field(default_factory=list)
@@ -76,7 +76,8 @@ class _Trees:
 
     def table(self, name: str) -> NDArray[Any]:
         """One table of all trees."""
-        values = np.frombuffer(b"".join(self.tables[name]), _ARRAYS[_TABLES[name]])
+        column = map(itemgetter(_USED.index(name)), self.tables)
+        values = np.frombuffer(b"".join(column), _ARRAYS[_TABLES[name]])
         return values if values.dtype.kind == "f" else values.astype(np.int64)
 
 
@@ -178,33 +179,72 @@ class _Reader:
         return trees
 
     def _tree(self, number: int, trees: _Trees) -> None:
-        if self._take(1) != b"{":
-            raise _refused(f"tree {number} is no tree")
-        n_nodes = 0
-        for name, head in _HEADS.items():
-            if not self._data.startswith(head, self._at):
-                raise _refused(f"tree {number} has no table {name}")
-            self._at += len(head)
-            if name == "id":
-                if self._scalar(self._take(1)) != number:
-                    raise _refused(f"tree {number} has the number of another one")
-                continue
-            n = int.from_bytes(self._take(8), "big", signed=True)
-            n_nodes = n if name == "base_weights" else n_nodes
-            if n != (0 if name in _CATEGORIES else n_nodes):
-                raise _refused(f"the table {name} of tree {number} has an odd size")
-            values = self._take(n * _WIDTHS[_TABLES[name]])
-            if name in trees.tables:
-                trees.tables[name].append(values)
+        n_nodes = self._n_nodes(number)
+        front, back = _layouts(n_nodes)
+        numbers = front.read(self._data, self._at)
+        self._at += front.heads.size
+        if self._take(len(_NUMBER)) != _NUMBER or self._scalar(self._take(1)) != number:
+            raise _refused(f"tree {number} has the number of another one")
+        numbers += back.read(self._data, self._at)
+        self._at += back.heads.size
         sizes = _SIZES.match(self._data, self._at)
         if sizes is None or any(sizes[k][0] != len(sizes[k + 1]) for k in (1, 3, 5, 7)):
             raise _refused(f"the sizes of tree {number} are damaged")
         self._at = sizes.end()
         if int(sizes[6]) != n_nodes or n_nodes < 1 or sizes[8] not in (b"0", b"1"):
             raise _refused(f"tree {number} is not as large as it says")
+        trees.tables.append(numbers)
         trees.n_nodes.append(n_nodes)
         trees.n_deleted.append(int(sizes[2]))
         trees.n_features.append(int(sizes[4]))
+
+    def _n_nodes(self, number: int) -> int:
+        """What the first table of a tree says; every other must say the same."""
+        at = self._at + len(_FIRST)
+        if not self._data.startswith(_FIRST, self._at):
+            raise _refused(f"tree {number} does not begin as a tree")
+        n = int.from_bytes(self._data[at : at + 8], "big", signed=True)
+        if not 0 <= n <= len(self._data) - self._at:
+            raise _refused(f"tree {number} is longer than the file")
+        return n
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Neighbouring tables of a tree of some size: the bytes before each, and the numbers of those in use."""
+
+    expected: tuple[bytes, ...]
+    heads: struct.Struct
+    numbers: struct.Struct
+
+    def read(self, data: bytes, at: int) -> tuple[bytes, ...]:
+        """The numbers of each table in use, in the order of `_USED`."""
+        if self.heads.size > len(data) - at:
+            raise _refused("it is cut short")
+        if self.heads.unpack_from(data, at) != self.expected:
+            raise _refused("the tables of a tree are damaged")
+        return self.numbers.unpack_from(data, at)
+
+
+@lru_cache(maxsize=512)
+def _layouts(n_nodes: int) -> tuple[_Layout, _Layout]:
+    """Of a tree of that many nodes: the tables before its number, and those after it."""
+    names = list(_TABLES)
+    at = names.index("id")
+    return _layout(b"{", names[:at], n_nodes), _layout(b"", names[at + 1 :], n_nodes)
+
+
+def _layout(first: bytes, names: list[str], n_nodes: int) -> _Layout:
+    expected, heads, numbers = [], ">", ">"
+    for name in names:
+        n = 0 if name in _CATEGORIES else n_nodes
+        head = first + _named(name, b"[$" + _TABLES[name] + b"#L") + struct.pack(">q", n)
+        body = n * _WIDTHS[_TABLES[name]]
+        expected.append(head)
+        heads += f"{len(head)}s{body}x"
+        numbers += f"{len(head)}x{body}{'s' if name in _USED else 'x'}"
+        first = b""
+    return _Layout(tuple(expected), struct.Struct(heads), struct.Struct(numbers))
 
 
 def _check_model(model: dict[str, Any]) -> None:
