@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,22 +23,26 @@ import pandas as pd
 
 from freqtrade_mlpipe.calibration import fit_calibrator
 from freqtrade_mlpipe.config import FeatureConfig
-from freqtrade_mlpipe.features import Preprocessor
+from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames, Preprocessor
 from freqtrade_mlpipe.member import Member, Thresholds
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.models.spec import FitData
+from freqtrade_mlpipe.pipeline import SELF_TEST_CANDLES
 from freqtrade_mlpipe.registry import (
     BundleCache,
     BundleContent,
     ModelRegistry,
     load_bundle,
-    selftest_from_rows,
+    selftest_from_candles,
     write_bundle,
 )
+from freqtrade_mlpipe.synthetic import Market, generate_market
 
 NAME = "benchmark"
 BUNDLE_BYTES = 5_000_000
-N_ROWS, N_FEATURES, N_TREES = 4_000, 80, 400
+N_ROWS, N_TREES = 4_000, 400
+PAIR = "BTC/USDT"
+ENGINEER = FeatureEngineer()
 
 
 def best(action: Callable[[], object], times: int = 5) -> float:
@@ -50,12 +55,18 @@ def best(action: Callable[[], object], times: int = 5) -> float:
     return min(taken)
 
 
+def compute(candles: pd.DataFrame, pair: str, frames: Frames) -> pd.DataFrame:
+    """The default catalogue, as a training has it."""
+    return ENGINEER.transform(candles, pair=pair, frames=frames)
+
+
 def make_bundle(model_type: str, folder: Path) -> Path:
-    """A bundle of at least `BUNDLE_BYTES`: as many members as that takes."""
+    """A bundle of at least `BUNDLE_BYTES`: as many members as that takes, and the self-test of a training."""
+    n_rows = N_ROWS + ENGINEER.startup_candles
+    candles = generate_market(Market(pairs=(PAIR,), n_candles=n_rows))[PAIR]
+    X = compute(candles, PAIR, NO_FRAMES).iloc[-N_ROWS:].reset_index(drop=True)
     rng = np.random.default_rng(0)
-    names = [f"feature_{k}" for k in range(N_FEATURES)]
-    X = pd.DataFrame(rng.normal(size=(N_ROWS, N_FEATURES)).astype(np.float32), columns=names)
-    y = (X["feature_0"] + rng.normal(size=N_ROWS) > 0).to_numpy(np.float64)
+    y = (rng.normal(size=N_ROWS) > 0).astype(np.float64)
     weight = np.ones(N_ROWS)
     preprocessor = Preprocessor.fit(X, FeatureConfig())
     matrix = preprocessor.transform(X)
@@ -70,9 +81,11 @@ def make_bundle(model_type: str, folder: Path) -> Path:
         )
         for k in range(n_members)
     ]  # fmt: skip
+    tested = candles.tail(ENGINEER.startup_candles + SELF_TEST_CANDLES)
     content = BundleContent(
-        model_name=NAME, members=members, feature_names=names, created_at=datetime.now(UTC),
-        self_test=selftest_from_rows(members, X),
+        model_name=NAME, members=members, feature_names=ENGINEER.get_feature_names(),
+        created_at=datetime.now(UTC),
+        self_test=selftest_from_candles(members, {PAIR: tested}, compute),
     )  # fmt: skip
     write_bundle(folder / model_type, content)
     return folder / model_type
@@ -80,18 +93,27 @@ def make_bundle(model_type: str, folder: Path) -> Path:
 
 def library_load(bundle: Path) -> None:
     """What the library itself needs for the model files of a bundle."""
+    for path in bundle.glob("members/*/model.*"):
+        if path.suffix != ".zip":
+            load_native(path.suffix, path.read_bytes())
+            continue
+        with zipfile.ZipFile(path) as parts:
+            for name in parts.namelist():
+                load_native(Path(name).suffix, parts.read(name))
+
+
+def load_native(suffix: str, data: bytes) -> None:
+    """One model file, by the library that wrote it."""
     import lightgbm as lgb
     import skops.io
     import xgboost as xgb
 
-    for path in bundle.glob("members/*/model.*"):
-        data = path.read_bytes()
-        if path.suffix == ".txt":
-            lgb.Booster(model_str=data.decode())
-        elif path.suffix == ".ubj":
-            xgb.Booster(params={"nthread": 1}).load_model(bytearray(data))
-        else:
-            skops.io.loads(data, trusted=["sklearn.tree._tree.Tree"])
+    if suffix == ".txt":
+        lgb.Booster(model_str=data.decode())
+    elif suffix == ".ubj":
+        xgb.Booster(params={"nthread": 1}).load_model(bytearray(data))
+    else:
+        skops.io.loads(data, trusted=["sklearn.tree._tree.Tree"])
 
 
 def report(what: str, seconds: float, unavoidable: float = 0.0, **more: object) -> None:
@@ -116,10 +138,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
         root = Path(temporary)
+        few = generate_market(Market(pairs=(PAIR,), n_candles=ENGINEER.startup_candles + 1))[PAIR]
+        compiled = best(lambda: compute(few, PAIR, NO_FRAMES), 1)
+        report("compile the features, once a process", compiled)
         bundles = {model_type: make_bundle(model_type, root) for model_type in MODELS}
         for model_type, bundle in bundles.items():
             size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-            seconds = best(lambda bundle=bundle: load_bundle(bundle).self_test())
+            seconds = best(lambda bundle=bundle: load_bundle(bundle).self_test(compute))
             native = best(lambda bundle=bundle: library_load(bundle))
             report(f"load, verify, self-test ({model_type})", seconds, native, bytes=size)
 
