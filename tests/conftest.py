@@ -17,7 +17,9 @@ import pytest
 
 from freqtrade_mlpipe.main import main
 from freqtrade_mlpipe.synthetic import Market, generate_market
+from tests.servers import Server, missing, running
 
+ANY_STORE = ("sqlite", pytest.param("server", marks=(pytest.mark.server, pytest.mark.slow)))
 MARKET = Market(pairs=("SYNA/USDT", "SYNB/USDT"), n_candles=3_500, signal=3.0, seed=42)
 MODEL_NAME = "trend_classifier"
 OWN_FEATURE = "%-range"
@@ -233,3 +235,12 @@ class _logging_restored:  # noqa: N801 - reads as a function
         for handler, before in handlers:
             handler.setLevel(before)
         logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """An MLflow server on PostgreSQL, one for all tests; skips where it cannot be had."""
+    if reason := missing():
+        pytest.skip(reason)
+    with running() as found:
+        yield found

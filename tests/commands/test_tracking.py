@@ -15,7 +15,7 @@ import pytest
 
 from freqtrade_mlpipe.mlflow_store import open_store
 from tests.conftest import MODEL_NAME, Workspace
-from tests.tracking.servers import free_port
+from tests.servers import free_port
 
 NOBODY = "http://127.0.0.1:9"
 RESULTS = "backtest_results"

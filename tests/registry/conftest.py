@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +26,7 @@ from freqtrade_mlpipe.registry import (
     selftest_from_candles,
     write_bundle,
 )
-from tests.registry.server import missing as server_missing
-from tests.registry.server import running
+from tests.conftest import ANY_STORE
 
 NOW = datetime(2026, 1, 2, 3, tzinfo=UTC)
 FEATURES = ("momentum", "range", "volume_ratio", "hour_sine")
@@ -179,19 +178,6 @@ def registry(new_directory: Callable[[], Path]) -> ModelRegistry:
     return ModelRegistry(directory=new_directory())
 
 
-ANY_STORE = ("sqlite", pytest.param("server", marks=(pytest.mark.server, pytest.mark.slow)))
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of an MLflow server on PostgreSQL."""
-    reason = server_missing()
-    if reason is not None:
-        pytest.skip(reason)
-    with running() as found:
-        yield found.uri
-
-
 @dataclass(frozen=True)
 class Store:
     """Where a registry is: what a process needs to open it."""
@@ -202,6 +188,15 @@ class Store:
     def open(self) -> ModelRegistry:
         return ModelRegistry(self.tracking_uri, self.directory)
 
+    def empty(self) -> None:
+        """Remove all models and runs."""
+        client = open_store(self.tracking_uri, self.directory)
+        for model in client.search_registered_models(max_results=1000):
+            client.delete_registered_model(model.name)
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        for run in client.search_runs(experiments, max_results=1000):
+            client.delete_run(run.info.run_id)
+
 
 @pytest.fixture(params=ANY_STORE)
 def store(
@@ -210,11 +205,9 @@ def store(
     """An empty store: SQLite and a folder, or PostgreSQL behind a server."""
     if request.param == "sqlite":
         return Store(None, new_directory())
-    uri = request.getfixturevalue("server")
-    client = open_store(uri, tmp_path)
-    for model in client.search_registered_models(max_results=1000):
-        client.delete_registered_model(model.name)
-    return Store(uri, tmp_path / "registry")
+    store = Store(request.getfixturevalue("server").uri, tmp_path / "registry")
+    store.empty()
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -6,34 +6,44 @@ import itertools
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import requests
 import sqlalchemy
 
-from freqtrade_mlpipe.registry import ModelRegistry, ModelStatus, verify_bundle
-from tests.registry.conftest import Written
+from freqtrade_mlpipe.registry import (
+    ModelRegistry,
+    ModelStatus,
+    RegistryUnavailableError,
+    verify_bundle,
+)
+from tests.conftest import ANY_STORE
+from tests.registry.conftest import Store, Written
+from tests.servers import Server, missing, running
 
 NAME = "trend_classifier"
 Action = Callable[[ModelRegistry], object]
+Stores = Callable[[Action], Iterator[Store]]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def run_and_kill(directory: Path, action: Action, after_steps: int) -> bool:
+def run_and_kill(store: Store, action: Action, after_steps: int) -> bool:
     """Run `action` in a child that is killed at its n-th write; whether it was killed.
 
-    A write is an SQL statement that changes something, a commit, or a copied, renamed or removed
-    file.
+    A write is an SQL statement that changes something, a commit, a request to a server that changes something, or a
+    copied, renamed or removed file.
     """
     child = os.fork()
     if child == 0:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             _count_down(after_steps)
-            action(ModelRegistry(directory=directory))
+            action(store.open())
         except BaseException:  # noqa: BLE001  the parent looks at the exit code
             os._exit(1)
         os._exit(0)
@@ -60,6 +70,7 @@ def _count_down(steps: int) -> None:
     sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", step)
     for owner, name in ((shutil, "copyfile"), (Path, "rename"), (shutil, "rmtree"), (os, "unlink")):
         setattr(owner, name, _stepping(getattr(owner, name), step))
+    on_requests(lambda number: step())
 
 
 def _stepping(original: Callable[..., object], step: Callable[[], None]) -> Callable[..., object]:
@@ -70,37 +81,84 @@ def _stepping(original: Callable[..., object], step: Callable[[], None]) -> Call
     return stepped
 
 
-@pytest.fixture
-def before(new_directory: Callable[[], Path], variants: tuple[Written, ...]) -> Path:
-    """Version 1 in production, 2 validated, 3 and 4 registered."""
-    directory = new_directory()
-    registry = ModelRegistry(directory=directory)
-    for bundle in variants:
-        registry.register_model(model_name=NAME, model_path=bundle.path, metrics={"f1": 0.7})
-    for version in (1, 2):
-        registry.validate_model(NAME, version, min_metrics={"f1": 0.5})
-    registry.promote_to_production(NAME, 1)
-    return directory
+def on_requests(call: Callable[[int], None]) -> Callable[[], None]:
+    """Call with its number before each request to a server that changes something; a call that ends this."""
+    adapter, numbers = requests.adapters.HTTPAdapter, itertools.count()
+    original = adapter.send
+
+    def send(self: object, request: requests.PreparedRequest, **options: object) -> object:
+        if request.method != "GET" and not str(request.url).endswith("/search"):
+            call(next(numbers))
+        return original(self, request, **options)  # type: ignore[arg-type]
+
+    adapter.send = send  # type: ignore[method-assign, assignment]
+
+    def restore() -> None:
+        adapter.send = original  # type: ignore[method-assign]
+
+    return restore
 
 
-def killed_everywhere(before: Path, action: Action, *, stride: int = 1) -> Iterator[ModelRegistry]:
-    """The registry after each `stride`-th possible death of `action`, reopened on a copy."""
-    steps = 0
-    while True:
-        directory = before.with_name(f"killed-{steps}")
-        shutil.copytree(before, directory)
-        was_killed = run_and_kill(directory, action, steps)
-        yield ModelRegistry(directory=directory)
-        shutil.rmtree(directory)
-        if not was_killed:
-            assert steps > 5, "the faults were not injected"
-            return
-        steps += stride
+@pytest.fixture(params=ANY_STORE)
+def stores(
+    request: pytest.FixtureRequest, new_directory: Callable[[], Path], tmp_path: Path
+) -> Stores:
+    """Prepares a store, and one like it for each time somebody dies in it."""
+
+    def on_sqlite(prepare: Action) -> Iterator[Store]:
+        first = new_directory()
+        prepare(ModelRegistry(directory=first))
+        for k in itertools.count():
+            directory = tmp_path / f"killed-{k}"
+            shutil.copytree(first, directory)
+            yield Store(None, directory)
+            shutil.rmtree(directory)
+
+    def on_server(prepare: Action) -> Iterator[Store]:
+        uri = request.getfixturevalue("server").uri
+        for k in itertools.count():
+            store = Store(uri, tmp_path / f"killed-{k}")
+            store.empty()
+            prepare(store.open())
+            yield store
+
+    return on_sqlite if request.param == "sqlite" else on_server
 
 
-EVERY_STEP = pytest.mark.parametrize(
-    "stride", [pytest.param(1, marks=pytest.mark.slow, id="every step"), pytest.param(4, id="some")]
+@pytest.fixture(
+    params=[pytest.param(1, marks=pytest.mark.slow, id="every step"), pytest.param(4, id="some")]
 )
+def stride(request: pytest.FixtureRequest, stores: Stores) -> int:
+    if request.param > 1 and "server" in request.node.name:
+        pytest.skip("a server has few steps, and every one is tried")
+    found: int = request.param
+    return found
+
+
+def killed_everywhere(
+    stores: Stores, prepare: Action, action: Action, stride: int
+) -> Iterator[ModelRegistry]:
+    """The registry after each `stride`-th possible death of `action`, reopened."""
+    for k, store in enumerate(stores(prepare)):
+        was_killed = run_and_kill(store, action, k * stride)
+        yield store.open()
+        if not was_killed:
+            assert k * stride > 4, "the faults were not injected"
+            return
+
+
+@pytest.fixture
+def before(variants: tuple[Written, ...]) -> Action:
+    """Version 1 in production, 2 validated, 3 registered."""
+
+    def prepare(registry: ModelRegistry) -> None:
+        for bundle in variants[:3]:
+            registry.register_model(model_name=NAME, model_path=bundle.path, metrics={"f1": 0.7})
+        for version in (1, 2):
+            registry.validate_model(NAME, version, min_metrics={"f1": 0.5})
+        registry.promote_to_production(NAME, 1)
+
+    return prepare
 
 
 def production(registry: ModelRegistry) -> str:
@@ -133,11 +191,19 @@ def repaired(registry: ModelRegistry) -> ModelRegistry:
     return registry
 
 
-@EVERY_STEP
-def test_killed_promotion_leaves_the_old_or_the_new_version(before: Path, stride: int) -> None:
+def n_stored(registry: ModelRegistry) -> int:
+    """How many bundles the store holds, whoever owns them."""
+    connection = registry._connection
+    runs = [str(run.info.run_id) for run in connection.runs()]
+    return sum(len(connection.artifact_folders(run, "mlpipe")) for run in runs)
+
+
+def test_killed_promotion_leaves_the_old_or_the_new_version(
+    stores: Stores, before: Action, stride: int
+) -> None:
     seen = []
     for registry in killed_everywhere(
-        before, lambda r: r.promote_to_production(NAME, 2), stride=stride
+        stores, before, lambda r: r.promote_to_production(NAME, 2), stride
     ):
         seen.append(production(registry))
         repaired(registry)
@@ -148,11 +214,17 @@ def test_killed_promotion_leaves_the_old_or_the_new_version(before: Path, stride
     assert {"1", "2"} == set(seen)
 
 
-@EVERY_STEP
-def test_killed_rollback_leaves_the_old_or_the_new_version(before: Path, stride: int) -> None:
-    ModelRegistry(directory=before).promote_to_production(NAME, 2)
+def test_killed_rollback_leaves_the_old_or_the_new_version(
+    stores: Stores, before: Action, stride: int
+) -> None:
+    def prepare(registry: ModelRegistry) -> None:
+        before(registry)
+        registry.promote_to_production(NAME, 2)
+
     seen = []
-    for registry in killed_everywhere(before, lambda r: r.rollback_to_version(NAME), stride=stride):
+    for registry in killed_everywhere(
+        stores, prepare, lambda r: r.rollback_to_version(NAME), stride
+    ):
         seen.append(production(registry))
         repaired(registry)
         assert production(registry) == seen[-1]
@@ -160,9 +232,8 @@ def test_killed_rollback_leaves_the_old_or_the_new_version(before: Path, stride:
     assert {"1", "2"} == set(seen)
 
 
-@EVERY_STEP
 def test_killed_registration_leaves_no_version_or_a_whole_one(
-    before: Path, variants: tuple[Written, ...], stride: int
+    stores: Stores, before: Action, variants: tuple[Written, ...], stride: int
 ) -> None:
     seen = []
 
@@ -171,45 +242,108 @@ def test_killed_registration_leaves_no_version_or_a_whole_one(
             model_name=NAME, model_path=variants[0].path, metrics={"f1": 0.9}, tags=["new"]
         )
 
-    for registry in killed_everywhere(before, action, stride=stride):
+    for registry in killed_everywhere(stores, before, action, stride):
         newest = registry.get_all_versions(NAME)[0]
         seen.append(newest.version)
-        if newest.version == "5":
+        if newest.version == "4":
             assert (newest.metrics, newest.tags) == ({"f1": 0.9}, ("new",))
             verify_bundle(newest.model_path, variants[0].digest)
         n_kept = len(repaired(registry).get_all_versions(NAME))
-        stored = list((registry.directory / "artifacts").rglob("manifest.json"))
-        assert len(stored) == n_kept == int(newest.version)
+        assert n_stored(registry) == n_kept == int(newest.version)
         assert production(registry) == "1"
     assert seen == sorted(seen)
-    assert {"4", "5"} == set(seen)
+    assert {"3", "4"} == set(seen)
 
 
-@EVERY_STEP
 def test_killed_first_registration_leaves_a_registry_that_works(
-    new_directory: Callable[[], Path], variants: tuple[Written, ...], stride: int
+    stores: Stores, variants: tuple[Written, ...], stride: int
 ) -> None:
     def action(registry: ModelRegistry) -> object:
         return registry.register_model(model_name=NAME, model_path=variants[0].path)
 
-    for registry in killed_everywhere(new_directory(), action, stride=stride):
+    for registry in killed_everywhere(stores, lambda r: None, action, stride):
         repaired(registry)
         number = action(registry).version  # type: ignore[attr-defined]
         registry.promote_to_production(NAME, number, force_reason="test")
         assert production(registry) == number
 
 
-@EVERY_STEP
-def test_killed_deletion_leaves_the_version_or_nothing_of_it(before: Path, stride: int) -> None:
+def test_killed_deletion_leaves_the_version_or_nothing_of_it(
+    stores: Stores, before: Action, stride: int
+) -> None:
     seen = []
-    for registry in killed_everywhere(before, lambda r: r.delete_model(NAME, 3), stride=stride):
+    for registry in killed_everywhere(stores, before, lambda r: r.delete_model(NAME, 3), stride):
         kept = [v.version for v in registry.get_all_versions(NAME)]
         seen.append("3" in kept)
         if seen[-1]:
             assert registry.get_version(NAME, 3).model_path.is_dir()
         repaired(registry)
-        stored = list((registry.directory / "artifacts").rglob("manifest.json"))
-        assert len(stored) == len(kept)
+        assert n_stored(registry) == len(kept)
         assert production(registry) == "1"
     assert seen == sorted(seen, reverse=True)
     assert {True, False} == set(seen)
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Server]:
+    """A server of our own, to be killed."""
+    if reason := missing():
+        pytest.skip(reason)
+    with running() as server:
+        yield server
+
+
+def attempt(registry: ModelRegistry, action: Action, die: Callable[[], None], at: int) -> bool:
+    """Whether the n-th request that changes something was made; `die` is called while it is on its way."""
+    dying = threading.Thread(target=die)
+    restore = on_requests(lambda number: dying.start() if number == at else None)
+    try:
+        action(registry)
+    except RegistryUnavailableError:
+        assert dying.ident, "nobody had died yet"
+    finally:
+        restore()
+    if dying.ident is None:
+        return False
+    dying.join()
+    return True
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_killed_database_and_server_leave_the_old_or_the_new_state(
+    mortal: Server, before: Action, variants: tuple[Written, ...], tmp_path: Path
+) -> None:
+    """The database dies at every request of a promotion, and of a registration; once the server dies with it."""
+
+    def database_dies() -> None:
+        mortal.postgres.kill()
+        mortal.postgres.wait()
+
+    def register(registry: ModelRegistry) -> object:
+        return registry.register_model(model_name=NAME, model_path=variants[3].path)
+
+    store = Store(mortal.uri, tmp_path)
+    before(store.open())
+    for at in itertools.count():
+        registry = store.open()
+        was, versions = production(registry), len(registry.get_all_versions(NAME))
+        wanted = "2" if was == "1" else "1"
+
+        def promote(registry: ModelRegistry, wanted: str = wanted) -> object:
+            return registry.promote_to_production(NAME, wanted, force_reason="test")
+
+        died = False
+        for action in (promote, register):
+            if attempt(registry, action, mortal.kill if at == 0 else database_dies, at):
+                died = True
+                mortal.start_postgres()
+                if at == 0:
+                    mortal.start_mlflow()
+        assert production(registry) in (was, wanted)
+        assert len(repaired(registry).get_all_versions(NAME)) - versions in (0, 1)
+        assert n_stored(registry) == len(registry.get_all_versions(NAME))
+        if not died:
+            assert production(registry) == wanted
+            assert at > 4
+            return

@@ -15,7 +15,7 @@ from freqtrade_mlpipe.exceptions import MissingExtraError, TrackingError
 from freqtrade_mlpipe.mlflow_store import open_store
 from freqtrade_mlpipe.registry import BundleCache, ModelRegistry, RegistryUnavailableError
 from tests.registry.conftest import Written
-from tests.registry.server import missing, running
+from tests.servers import missing, running
 
 NAME = "trend_classifier"
 AT_MOST_SECONDS = 6.0

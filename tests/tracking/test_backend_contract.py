@@ -15,7 +15,7 @@ from freqtrade_mlpipe.tracking import ExperimentTracker
 BACKENDS = [
     "none",
     "mlflow",
-    pytest.param("mlflow server", marks=pytest.mark.slow),
+    pytest.param("mlflow server", marks=(pytest.mark.server, pytest.mark.slow)),
     pytest.param(
         "wandb",
         marks=pytest.mark.skipif(
@@ -32,7 +32,7 @@ def tracker(
     monkeypatch.setenv("WANDB_MODE", "offline")
     if request.param != "mlflow server":
         return ExperimentTracker("contract", request.param, directory=store_directory)
-    url = request.getfixturevalue("server_url")
+    url = request.getfixturevalue("server").uri
     return ExperimentTracker("contract", "mlflow", tracking_uri=url, directory=store_directory)
 
 
