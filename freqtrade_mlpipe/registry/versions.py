@@ -243,3 +243,11 @@ def encode_float(value: float) -> float | str:
     if math.isfinite(value):
         return float(value)
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def plain_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as plain floats; a `RegistryError` names what is no number."""
+    try:
+        return {str(name): float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError) as error:
+        raise RegistryError(f"A metric is not a number: {error}. Give plain numbers.") from error
