@@ -89,7 +89,7 @@ def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
     except MlflowException as error:
         if "schema" not in str(error):
             raise
-        shown = _without_password(uri)
+        shown = without_password(uri)
         raise TrackingError(
             f"The MLflow database {shown} was written by another version of MLflow. "
             f"Back it up, then run: mlflow db upgrade '{shown}'. MLflow says: {error}"
@@ -100,7 +100,7 @@ def _require_database(uri: str) -> None:
     """Connect once: MLflow would try for a minute and a half before it says what is wrong."""
     import sqlalchemy
 
-    shown = _without_password(uri)
+    shown = without_password(uri)
     parts = urlsplit(uri)
     try:
         if parts.hostname and parts.port:
@@ -169,7 +169,7 @@ def store_uri(tracking_uri: str | None, directory: Path) -> str:
         path = Path(tracking_uri.removeprefix("sqlite:///"))
         return f"sqlite:///{path.absolute().as_posix()}"
     raise TrackingError(
-        f"Cannot keep experiments at {_without_password(tracking_uri)!r}: use "
+        f"Cannot keep experiments at {without_password(tracking_uri)!r}: use "
         "sqlite:///path/mlflow.db, http://server:5000 or a postgresql://, mysql:// or mssql:// "
         "URI, or leave it out for a SQLite file."
     )
@@ -226,6 +226,6 @@ def _written_carelessly() -> Iterator[None]:
         sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", relax)
 
 
-def _without_password(uri: str) -> str:
-    """`uri` for a message: neither the password before the host nor one among the parameters."""
+def without_password(uri: str) -> str:
+    """`uri` to show or keep: neither the password before the host nor one among the parameters."""
     return _SECRET_PARAMETER.sub(r"\1…", _PASSWORD.sub(r"\1…", uri))

@@ -44,6 +44,7 @@ from freqtrade_mlpipe.registry.evidence import (
 )
 from freqtrade_mlpipe.registry.pending import keep_pending
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
+from freqtrade_mlpipe.registry.upkeep import SEARCHES_NAME
 from freqtrade_mlpipe.reports.records import drift_reference, training_record
 from freqtrade_mlpipe.tracking import ExperimentTracker
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
@@ -150,7 +151,7 @@ def train(
 
 def _search_folder(registry: ModelRegistry) -> Path:
     """Where the trials of searches are kept: the same training goes on after Ctrl-C or a kill."""
-    folder = registry.directory / "searches"
+    folder = registry.directory / SEARCHES_NAME
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

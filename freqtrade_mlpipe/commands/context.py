@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,11 @@ class Context:
         return Context(self.freqtrade, self.mlpipe.model_copy(update={"model_name": name}))
 
     def registry(self) -> ModelRegistry:
-        """The model registry of the configuration."""
+        """The model registry of the configuration, opened once."""
+        return self._registry
+
+    @cached_property
+    def _registry(self) -> ModelRegistry:
         from freqtrade_mlpipe.registry import ModelRegistry
 
         settings = self.mlpipe.registry

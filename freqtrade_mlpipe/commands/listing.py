@@ -14,7 +14,7 @@ from freqtrade_mlpipe.commands.display import console, number, print_gates, prin
 from freqtrade_mlpipe.commands.lifecycle import wanted_version
 
 if TYPE_CHECKING:
-    from freqtrade_mlpipe.registry import ModelVersion
+    from freqtrade_mlpipe.registry import LedgerEntry, ModelVersion
 
 
 def start_list_models(arguments: dict[str, Any]) -> int:
@@ -53,8 +53,11 @@ def start_show_model(arguments: dict[str, Any]) -> int:
     context = load_context(arguments)
     version = wanted_version(context, arguments.get("model_version"))
     manifest, _, _ = verify_bundle(version.model_path)
+    entries = context.registry().get_model_history(version.name)
+    forced = [entry for entry in entries if entry.forced and entry.version == version.version]
     if arguments.get("print_json"):
-        stdout.write_json({**_plain(version), "manifest": manifest.model_dump(mode="json")})
+        told = {"manifest": manifest.model_dump(mode="json"), "forced": [*map(_entry, forced)]}
+        stdout.write_json({**_plain(version), **told})
         return 0
     print_mapping(
         f"{version.name} version {version.version}",
@@ -75,6 +78,12 @@ def start_show_model(arguments: dict[str, Any]) -> int:
         },
     )
     print_mapping("Out-of-sample metrics", dict(sorted(version.metrics.items())))
+    for entry in forced:
+        console.print(
+            f"Promoted past the gates on {entry.at:%Y-%m-%d %H:%M} UTC by {entry.actor}: {entry.reason}",
+            style="bold red",
+            markup=False,
+        )
     if version.report is None:
         console.print("Not validated yet.")
     else:
@@ -87,7 +96,7 @@ def start_history(arguments: dict[str, Any]) -> int:
     context = load_context(arguments)
     entries = context.registry().get_model_history(context.mlpipe.model_name)
     if arguments.get("print_json"):
-        stdout.write_json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
+        stdout.write_json([_entry(entry) for entry in entries])
         return 0
     table = Table(
         title=f"{context.mlpipe.model_name}: promotions and rollbacks", title_justify="left"
@@ -105,6 +114,10 @@ def start_history(arguments: dict[str, Any]) -> int:
 
 def _moment(time: datetime | None) -> str:
     return "unknown" if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
+def _entry(entry: LedgerEntry) -> dict[str, Any]:
+    return {**asdict(entry), "at": entry.at.isoformat()}
 
 
 def _plain(version: ModelVersion) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from freqtrade.data.btanalysis.bt_fileutils import load_backtest_stats, load_fil
 from freqtrade.exceptions import FreqtradeException
 
 from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.mlflow_store import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,24 @@ FIGURES = {
 _PAIR_COLUMNS = ("key", "trades", "profit_total", "profit_total_abs", "profit_mean", "winrate", "sharpe", "sortino",
                  "calmar", "max_drawdown_account", "profit_factor")  # fmt: skip
 _TOO_LONG = ("trades", "results_per_pair", "daily_profit", "periodic_breakdown", "locks")
+
+
+def hide_passwords(config: dict[str, Any]) -> None:
+    """Keep the passwords of our block's addresses out of the configuration that freqtrade stores with a result.
+
+    freqtrade hides its own secrets there, and does not know ours. What the run itself uses is not touched.
+    """
+    original = config.get("original_config", {})
+    if "mlpipe" in original:
+        original["mlpipe"] = _without_passwords(original["mlpipe"])
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(item) for item in value]
+    return without_password(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

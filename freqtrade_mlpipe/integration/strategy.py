@@ -17,7 +17,7 @@ from freqtrade_mlpipe.config import MLPipeConfig, Task
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
-from freqtrade_mlpipe.integration.results import SERVED_KEY, log_at_exit
+from freqtrade_mlpipe.integration.results import SERVED_KEY, hide_passwords, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class MLPipeMixin(IStrategy):
         self._mlpipe_warned: set[str] = set()
         self.startup_candle_count: int = max(self.startup_candle_count, warm_up)
         if config.get("runmode") in OPTIMIZE_MODES:
+            hide_passwords(config)
             self._pin_version(config)
 
     def _pin_version(self, config: dict[str, Any]) -> None:

@@ -328,8 +328,9 @@ class ModelRegistry(RegistryNotes):
     def doctor(self, *, mend: bool = False, now: datetime | None = None) -> list[Problem]:
         """What interrupted processes and other hands left behind; with `mend`, removed or repaired.
 
-        Looks at aliases, status tags, deletions, ledger entries, artifacts, the cache and unfinished
-        files. What is younger than an hour (an unfinished run: a day) is left alone.
+        Looks at aliases, status tags, deletions, ledger entries, artifacts, the cache, unfinished
+        files and the journals of searches. What is younger than an hour (an unfinished run: a day, a journal: thirty)
+        is left alone.
         """
         return self._upkeep.examine(now or datetime.now(UTC), mend=mend)
 

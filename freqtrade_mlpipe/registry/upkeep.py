@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from freqtrade_mlpipe.exceptions import BundleError, RegistryError
-from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root
+from freqtrade_mlpipe.mlflow_store import ARTIFACTS_NAME, DATABASE_NAME
 from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue
 from freqtrade_mlpipe.registry.ledger import LedgerEntry
@@ -22,6 +22,10 @@ GRACE = timedelta(hours=1)
 """What is younger may belong to a process that is still at work."""
 GRACE_UNFINISHED = timedelta(hours=24)
 """The same for a run that was never ended: a long training is one."""
+GRACE_SEARCH = timedelta(days=30)
+"""How long the trials of a search are kept after its last one: the same training goes on with them."""
+SEARCHES_NAME = "searches"
+"""The folder of the journals of searches, one a search."""
 
 
 @dataclass(frozen=True)
@@ -197,20 +201,17 @@ class Upkeep:
             )
 
     def _of_files(self, now: datetime) -> Iterator[Problem]:
-        directory = self._catalogue.cache.directory
-        patterns = (
-            ".unfinished-*",
-            f"{DATABASE_NAME}.unfinished*",
-            f"{artifact_root(directory).name}/.unfinished-*",
-        )
-        for pattern in patterns:
-            for place in directory.glob(pattern):
-                if _is_old(place, now):
+        unfinished, search = "was never finished.", "holds the trials of a search long ago."
+        for pattern, grace, what in (
+            (".unfinished-*", GRACE, unfinished),
+            (f"{DATABASE_NAME}.unfinished*", GRACE, unfinished),
+            (f"{ARTIFACTS_NAME}/.unfinished-*", GRACE, unfinished),
+            (f"{SEARCHES_NAME}/*", GRACE_SEARCH, search),
+        ):
+            for place in self._catalogue.cache.directory.glob(pattern):
+                if _is_old(place, now, grace):
                     yield Problem(
-                        "files",
-                        f"{place.name} was never finished.",
-                        _bytes(place),
-                        partial(_remove, place),
+                        "files", f"{place.name} {what}", _bytes(place), partial(_remove, place)
                     )
 
 
@@ -221,9 +222,9 @@ def _is_over(run: Any, now: datetime) -> bool:
     return bool(now.timestamp() - (moment or 0) / 1000 > grace.total_seconds())
 
 
-def _is_old(place: Path, now: datetime) -> bool:
+def _is_old(place: Path, now: datetime, grace: timedelta = GRACE) -> bool:
     try:
-        return now.timestamp() - place.lstat().st_mtime > GRACE.total_seconds()
+        return now.timestamp() - place.lstat().st_mtime > grace.total_seconds()
     except FileNotFoundError:
         return False
 

@@ -433,24 +433,24 @@ class ExperimentTracker:
         intervals: list[dict[str, float]] = [{} for _ in run_ids]
         if len(run_ids) < 2:
             return [""] * len(run_ids), intervals
-        found = compare([self._contender(run_id) for run_id in run_ids])
+        found = compare(self._contenders(run_ids))
         for name, estimates in found.metrics.items():
             for bounds, estimate in zip(intervals, estimates, strict=True):
                 if estimate is not None and not math.isnan(estimate.low):
                     bounds |= {f"low.{name}": estimate.low, f"high.{name}": estimate.high}
         return ["", *(verdict.sentence for verdict in found.verdicts)], intervals
 
-    def _contender(self, run_id: str) -> Contender:
+    def _contenders(self, run_ids: Sequence[str]) -> list[Contender]:
         from freqtrade_mlpipe.registry import ModelRegistry
         from freqtrade_mlpipe.registry.comparison import Contender
 
+        found = {run_id: Contender(label=f"run {run_id[:8]}") for run_id in run_ids}
         if self.backend == "mlflow":
-            registry = ModelRegistry(
-                tracking_uri=self._settings.tracking_uri, directory=self.directory
-            )
-            for version in registry.get_versions_of_run(run_id):
-                return registry.as_contender(version)
-        return Contender(label=f"run {run_id[:8]}")
+            registry = ModelRegistry(self._settings.tracking_uri, self.directory)
+            for run_id in found:
+                for version in registry.get_versions_of_run(run_id)[:1]:
+                    found[run_id] = registry.as_contender(version)
+        return [found[run_id] for run_id in run_ids]
 
     # --- the way there ------------------------------------------------------------------------
 

@@ -14,41 +14,11 @@ from pathlib import Path
 import pytest
 
 from freqtrade_mlpipe.mlflow_store import open_store
+from tests.commands.conftest import freqtrade, result_of
 from tests.conftest import MODEL_NAME, Workspace
 from tests.servers import free_port
 
 NOBODY = "http://127.0.0.1:9"
-RESULTS = "backtest_results"
-
-
-def freqtrade(workspace: Workspace, *options: str) -> None:
-    """A true `freqtrade backtesting`, offline, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "freqtrade_mlpipe.main", "freqtrade", "backtesting",
-         "--userdir", str(workspace.user_data), "--datadir", str(workspace.datadir), "--cache", "none", *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def backtested_once(
-    production_once: Workspace, tmp_path_factory: pytest.TempPathFactory
-) -> Workspace:
-    workspace = production_once.copy_to(tmp_path_factory.mktemp("backtested") / "user_data")
-    freqtrade(workspace)
-    return workspace
-
-
-@pytest.fixture
-def backtested(backtested_once: Workspace, tmp_path: Path) -> Workspace:
-    """Version 1 is in production, and freqtrade has stored one backtest of it."""
-    return backtested_once.copy_to(tmp_path / "user_data")
-
-
-def result_of(workspace: Workspace) -> Path:
-    (found,) = (workspace.user_data / RESULTS).glob("*.zip")
-    return found
 
 
 def stored_figures(path: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -200,3 +201,7 @@ def test_forced_promotion_is_shown_with_its_reason(trained, out, capsys):
     said = out(trained, "history")
     assert "forced" in said
     assert "wrong" in said
+    assert trained.run("show-model", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["forced"] == [entry]
+    said = out(trained, "show-model")
+    assert re.search(r"Promoted past the gates on .* UTC by .*: gates were wrong", said)

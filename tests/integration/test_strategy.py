@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import cloudpickle
 import numpy as np
@@ -248,6 +249,21 @@ class TestRefusals:
 
         with pytest.raises(OperationalException, match="Did you mean 'n_trials'"):
             StrategyResolver.load_strategy(config)
+
+    def test_no_password_of_ours_is_stored_with_freqtrades_result(self, production, tmp_path):
+        from freqtrade.optimize.optimize_reports import store_backtest_results
+
+        uri = "postgresql://ada:hunter2@127.0.0.1:9/mlflow"
+        production.configure(registry={"tracking_uri": uri})
+        config = production.freqtrade_config(runmode=RunMode.BACKTEST, exportdirectory=tmp_path)
+        strategy = production.strategy(**config)
+        stats = {"metadata": {}, "strategy": {}, "strategy_comparison": []}
+        path = store_backtest_results(strategy.config, stats, "now")
+        with ZipFile(path) as archive:
+            stored = b"".join(archive.read(name) for name in archive.namelist())
+        assert b"127.0.0.1:9/mlflow" in stored
+        assert b"hunter2" not in stored
+        assert strategy.config["mlpipe"]["registry"]["tracking_uri"] == uri
 
     def test_pinned_version_that_does_not_exist_names_those_that_do(self, production):
         production.configure(serving={"version": "9"})

@@ -215,6 +215,20 @@ def test_doctor_clears_the_cache_of_what_is_not_needed(many: ModelRegistry, tmp_
     assert problems(many) == []
 
 
+def test_doctor_removes_the_journals_of_searches_long_ago(registry: ModelRegistry) -> None:
+    folder = registry.directory / "searches"
+    folder.mkdir()
+    for name, days in (("old.journal", 31), ("old.journal.busy", 31), ("young.journal", 29)):
+        (folder / name).write_text("trial\n" * 10)
+        then = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+        os.utime(folder / name, (then, then))
+    found = registry.doctor(mend=True)
+    assert [(problem.where, problem.n_bytes, problem.mended) for problem in found] == [
+        ("files", 60, True)
+    ] * 2
+    assert [path.name for path in folder.iterdir()] == ["young.journal"]
+
+
 def test_what_was_served_last_stays_in_the_cache(
     many: ModelRegistry, variants: tuple[Written, ...]
 ) -> None:
