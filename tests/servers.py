@@ -25,6 +25,8 @@ _NEEDED = "import mlflow.server, psycopg2, fastapi"
 _UNPRIVILEGED = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""
 
+_QUESTION = "/api/2.0/mlflow/registered-models/search?max_results=1"
+
 Process = subprocess.Popen[bytes]
 
 
@@ -92,8 +94,12 @@ class Server:
                 command, stdout=output, stderr=output, env=environment, cwd=self._root,
                 start_new_session=True,
             )  # fmt: skip
-        _wait(lambda: _answers(self.uri), self.mlflow, log)
+        self.wait_until_ready()
         return self.mlflow
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers from its database."""
+        _wait(lambda: _answers(self.uri), self.mlflow, self._root / "mlflow.log")
 
     def stop(self) -> None:
         """End both."""
@@ -183,7 +189,7 @@ def _wait(ready: Callable[[], bool], process: Process, log: Path) -> None:
 
 def _answers(uri: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"{uri}{_QUESTION}", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
