@@ -11,7 +11,7 @@ from freqtrade_mlpipe.registry.bundle import (
 )
 from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 from freqtrade_mlpipe.registry.comparison import Contender, Verdict, VersionComparison, compare
-from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
+from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.custom_gates import CustomGate, load_custom_gates
 from freqtrade_mlpipe.registry.evidence import (
     BacktestSummary,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError, TrackingError
 from freqtrade_mlpipe.registry.bundle import Bundle, load_bundle, verify_bundle
-from freqtrade_mlpipe.registry.connection import RegistryUnavailableError
+from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.files import SIGNATURE_FILE, read_file, write_atomically
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,6 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from freqtrade_mlpipe.exceptions import RegistryError, StoreUnavailableError
 from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root, experiment_id, open_store
+from freqtrade_mlpipe.registry.contention import (
+    ATTEMPTS,
+    AlreadyThereError,
+    MissingError,
+    RegistryUnavailableError,
+    TransientError,
+    translate,
+    wait,
+)
 from freqtrade_mlpipe.run_owner import owner_tags
 
 if TYPE_CHECKING:
@@ -28,16 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXPERIMENT = "freqtrade_mlpipe.registry"
-_ATTEMPTS = 10
-_CREDENTIALS = re.compile(r"(?<=//)[^/\s]+(?=@)")
 _SQLITE_HEADER = b"SQLite format 3\0"
-_DOWN = ("(psycopg2.OperationalError)", "(psycopg.OperationalError)")
-"""PostgreSQL's word for no connection; lost races have names of their own."""
-_CONTENTION = ("database is locked", "IntegrityError", "UNIQUE constraint", "giving up after")
-
-
-class RegistryUnavailableError(RegistryError):
-    """The registry cannot be reached; nothing is known about what it holds."""
 
 
 class Connection:
@@ -58,7 +56,7 @@ class Connection:
 
     def ensure_model(self, name: str, kind: str) -> None:
         """Create the registered model `name` unless it exists."""
-        with suppress(_AlreadyThereError):
+        with suppress(AlreadyThereError):
             self._call(lambda: self.client.create_registered_model(name, {"mlpipe.kind": kind}))
 
     def has_model(self, name: str) -> bool:
@@ -99,7 +97,7 @@ class Connection:
             A URI that no other version has: by it a call is recognised that failed only after the
             store had committed.
         """
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return self._once(
                     lambda: self.client.create_model_version(
@@ -111,7 +109,7 @@ class Connection:
                         await_creation_for=0,
                     )
                 )
-            except _TransientError as error:
+            except TransientError as error:
                 landed = self._call(
                     lambda: self.client.search_model_versions(
                         f"name = '{name}' and source_path = '{source}'", max_results=1
@@ -119,8 +117,8 @@ class Connection:
                 )
                 if landed:
                     return landed[0]
-                _wait(attempt, error)
-        raise AssertionError("_wait raises on the last attempt")
+                wait(attempt, error)
+        raise AssertionError("wait raises on the last attempt")
 
     def get_version(self, name: str, version: str) -> Any | None:
         """One version with its tags, or None."""
@@ -287,16 +285,16 @@ class Connection:
 
     def _call(self, call: Callable[[], T], **answer_if: T) -> T:
         """The call's answer; `missing=value` is the answer when what was asked for is not there."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return self._once(call)
-            except _TransientError as error:
-                _wait(attempt, error)
-            except _MissingError as error:
+            except TransientError as error:
+                wait(attempt, error)
+            except MissingError as error:
                 if "missing" in answer_if:
                     return answer_if["missing"]
                 raise RegistryError(f"The registry does not know it: {error}.") from error
-        raise AssertionError("_wait raises on the last attempt")
+        raise AssertionError("wait raises on the last attempt")
 
     @staticmethod
     def _once(call: Callable[[], T]) -> T:
@@ -305,7 +303,7 @@ class Connection:
         try:
             return call()
         except MlflowException as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
 
 def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
@@ -329,40 +327,3 @@ def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
             f"The registry in {directory} cannot be opened: {error}. Check that the folder is there "
             "and writable."
         ) from error
-
-
-class _TransientError(Exception):
-    """Lost a race for the database, or the answer got lost; asking again may help."""
-
-
-class _MissingError(Exception):
-    """What was asked for does not exist."""
-
-
-class _AlreadyThereError(Exception):
-    """What was to be created exists."""
-
-
-def _translate(error: Any) -> Exception:
-    code, text = str(error.error_code), _CREDENTIALS.sub("…", str(error))
-    if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text):
-        return _MissingError(text)
-    if code == "RESOURCE_ALREADY_EXISTS":
-        return _AlreadyThereError(text)
-    if any(sign in text for sign in _DOWN):
-        return RegistryUnavailableError(f"The registry's database does not answer: {text[:300]}")
-    if code == "TEMPORARILY_UNAVAILABLE" or any(sign in text for sign in _CONTENTION):
-        return _TransientError(text)
-    if "API request to" in text:  # no connection, or an answer that is not MLflow's
-        return RegistryUnavailableError(f"The registry server does not answer: {text[:300]}")
-    return RegistryError(f"The registry refused: {text[:500]}")
-
-
-def _wait(attempt: int, error: Exception) -> None:
-    if attempt == _ATTEMPTS - 1:
-        raise RegistryUnavailableError(
-            f"The registry stayed busy for {_ATTEMPTS} attempts: {str(error)[:300]}. Try again."
-        ) from error
-    # Processes that collided wait for different times.
-    spread = 0.5 + (os.getpid() * 7919 % 101) / 100
-    time.sleep(0.01 * 2**attempt * spread)

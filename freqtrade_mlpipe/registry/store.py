@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from freqtrade_mlpipe.config import GateConfig
@@ -44,16 +45,13 @@ class ModelRegistry(RegistryNotes):
         signature is asked for.
     """
 
-    def __init__(
-        self,
-        tracking_uri: str | None = None,
-        directory: Path | str = "user_data/mlpipe",
-        *,
-        trusted_keys: Collection[str] | None = None,
-    ) -> None:
-        super().__init__(tracking_uri, directory, trusted_keys=trusted_keys)
-        self._transitions = Transitions(self._catalogue)
-        self._upkeep = Upkeep(self._catalogue, self._transitions)
+    @cached_property
+    def _transitions(self) -> Transitions:
+        return Transitions(self._catalogue)
+
+    @cached_property
+    def _upkeep(self) -> Upkeep:
+        return Upkeep(self._catalogue, self._transitions)
 
     def register_model(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from freqtrade_mlpipe.tracking.backends import (
     open_backend,
 )
 from freqtrade_mlpipe.tracking.channel import RunChannel
+from freqtrade_mlpipe.tracking.comparison import comparison_table
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 from freqtrade_mlpipe.tracking.flatten import flatten, numbers, plain
 from freqtrade_mlpipe.tracking.run import ActiveRun, recording
@@ -407,45 +407,14 @@ class ExperimentTracker:
             A run is unknown, or the backend keeps nothing that can be read back.
         """
         records = self._backend.fetch_runs([str(run_id) for run_id in run_ids])
-        verdicts, intervals = self._judged([record.run_id for record in records])
-        head = pd.DataFrame(
-            {
-                "name": [r.name for r in records],
-                "status": [r.status for r in records],
-                "verdict": verdicts,
-            }
-        )
-        params = pd.DataFrame([dict(r.params) for r in records], dtype="object")
-        metrics = pd.DataFrame([dict(r.metrics) for r in records], dtype="float64")
-        parts = [
-            head,
-            params.sort_index(axis=1).add_prefix("params."),
-            metrics.sort_index(axis=1).add_prefix("metrics."),
-            pd.DataFrame(intervals, dtype="float64").sort_index(axis=1),
-        ]
-        index = pd.Index([r.run_id for r in records], name="run_id")
-        return pd.concat([part.set_axis(index, axis=0) for part in parts], axis=1)
-
-    def _judged(self, run_ids: Sequence[str]) -> tuple[list[str], list[dict[str, float]]]:
-        """A verdict on each run against the first, and the bounds of its metrics."""
-        from freqtrade_mlpipe.registry.comparison import compare
-
-        intervals: list[dict[str, float]] = [{} for _ in run_ids]
-        if len(run_ids) < 2:
-            return [""] * len(run_ids), intervals
-        found = compare(self._contenders(run_ids))
-        for name, estimates in found.metrics.items():
-            for bounds, estimate in zip(intervals, estimates, strict=True):
-                if estimate is not None and not math.isnan(estimate.low):
-                    bounds |= {f"low.{name}": estimate.low, f"high.{name}": estimate.high}
-        return ["", *(verdict.sentence for verdict in found.verdicts)], intervals
+        return comparison_table(records, self._contenders([record.run_id for record in records]))
 
     def _contenders(self, run_ids: Sequence[str]) -> list[Contender]:
         from freqtrade_mlpipe.registry import ModelRegistry
         from freqtrade_mlpipe.registry.comparison import Contender
 
         found = {run_id: Contender(label=f"run {run_id[:8]}") for run_id in run_ids}
-        if self.backend == "mlflow":
+        if self.backend == "mlflow" and len(found) > 1:
             registry = ModelRegistry(self._settings.tracking_uri, self.directory)
             for run_id in found:
                 for version in registry.get_versions_of_run(run_id)[:1]:

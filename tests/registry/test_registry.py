@@ -534,10 +534,10 @@ def test_answer_lost_after_the_store_committed_doubles_nothing(
 def test_password_of_the_store_is_not_shown() -> None:
     from mlflow.exceptions import MlflowException
 
-    from freqtrade_mlpipe.registry.connection import _translate
+    from freqtrade_mlpipe.registry.contention import translate
 
     error = MlflowException("API request to http://ada:secret@host:5000/api failed: 503")
-    assert "secret" not in str(_translate(error))
+    assert "secret" not in str(translate(error))
 
 
 def test_listing_many_versions_takes_no_query_a_version(
