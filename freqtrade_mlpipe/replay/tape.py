@@ -215,8 +215,10 @@ def make_tape(candles: Candles, row_ms: int, decimals: int, name: str) -> Tape:
     begin = late[-1] + 1 if len(late) else 0
     rows = (open_ms[begin:] - open_ms[begin]) // row_ms
     filled = _fill_gaps(rows, values[begin:])
-    unit = next((u for u in (WEEK_MS, DAY_MS) if len(filled) * row_ms >= u and u % row_ms == 0), 0)
-    kept = len(filled) - len(filled) % (unit // row_ms) if unit else len(filled)
+    n = len(filled)
+    units = [unit // row_ms for unit in (WEEK_MS, DAY_MS) if unit % row_ms == 0]
+    whole = [n - n % unit for unit in units]
+    kept = next((rows for rows in whole if rows >= SHORTEST_ROWS), n)
     if kept < SHORTEST_ROWS:
         raise DataError(
             f"{name}: only {kept} recorded candles without a gap of more than a day; the live clock needs "

@@ -69,17 +69,26 @@ def test_no_candle_files_are_an_error_that_names_the_directory(
 
 
 @pytest.mark.parametrize(
-    ("dry_run", "reason"), [(True, "no live clock"), (False, "can't place real orders")]
+    ("exchange", "keys", "reason"),
+    [
+        ({}, {"dry_run": False}, "can't place real orders"),
+        ({"replay_clock": "recorded"}, {}, "time stands still"),
+        ({"replay_sped": 60}, {}, "Did you mean 'replay_speed'?"),
+        ({"replay_speed": 0}, {}, "greater than or equal to 1 (found 0)"),
+        ({"replay_speed": 10**9}, {}, "Set at most 43, or download more"),
+        ({"replay_timeframe": "1m"}, {}, "recorded timeframes: 5m, 1h"),
+    ],
 )
-def test_trading_is_refused(
+def test_trading_with_wrong_settings_is_refused(
     spot_candles: Path,
     userdir: Path,
     write_config: WriteConfig,
     caplog: pytest.LogCaptureFixture,
-    dry_run: bool,
+    exchange: dict[str, object],
+    keys: dict[str, object],
     reason: str,
 ) -> None:
-    config = write_config(SPOT_PAIRS, dry_run=dry_run)
+    config = write_config(SPOT_PAIRS, exchange, **keys)
     argv = backtesting(config, userdir, spot_candles)[1:-2]
     assert main(["trade", *argv, "--db-url", "sqlite://"]) == 2
     assert reason in caplog.text
