@@ -26,6 +26,7 @@ INTERVALS = frozenset(
     | {"1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"}
 )
 _DEEPEST_BOOK = 1000
+_LARGEST_INTEGER = 2**53
 _KLINES = {
     f"{SPOT}/klines": "spot",
     f"{FUTURES}/klines": "futures",
@@ -300,9 +301,12 @@ def _limit(params: Mapping[str, str], *, default: int, highest: int) -> int:
 
 
 def _integer(params: Mapping[str, str], name: str) -> int | None:
+    if name not in params:
+        return None
     try:
-        return int(params[name]) if name in params else None
+        value = int(params[name])
     except ValueError:
-        raise ApiError(
-            400, -1100, f"{name} must be a whole number, found {params[name]!r}."
-        ) from None
+        value = None
+    if value is None or abs(value) > _LARGEST_INTEGER:
+        raise ApiError(400, -1100, f"{name} must be a whole number, found {params[name]!r}.")
+    return value

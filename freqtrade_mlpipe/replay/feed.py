@@ -251,7 +251,7 @@ def _edges(interval: str, window: Window, now_ms: int) -> Ints:
     if window.start_ms is None:
         first = max(last - window.limit + 1, 0)
     else:
-        first = _number(interval, window.start_ms)
+        first = _number(interval, max(window.start_ms, 0))
         first += int(_opening_ms(interval, np.array([first]))[0] < window.start_ms)
     stop = max(min(last + 1, first + window.limit), first)
     return _opening_ms(interval, np.arange(first, stop + 1, dtype=np.int64))

@@ -241,7 +241,10 @@ def _usable(candles: Candles, name: str) -> tuple[Ints, Floats]:
     good = np.isfinite(candles.values).all(axis=1) & (candles.values[:, :4] > 0).all(axis=1)
     open_ms, values = candles.open_ms[good], candles.values[good]
     if len(open_ms) == 0:
-        raise DataError(f"{name}: the recording holds no candle with positive prices.")
+        raise DataError(
+            f"{name}: nothing could be read that has positive prices. Is the file empty or broken? Delete it and "
+            "download it again."
+        )
     if (np.diff(open_ms) <= 0).any():
         raise DataError(
             f"{name}: the recording's times are not ascending. Delete the file and download it again."

@@ -227,8 +227,13 @@ def in_process_config(datadir: Path, pairs: tuple[str, ...], **keys: Any) -> dic
     return {**_common(len(pairs)), "dry_run": True, "exchange": exchange, **keys}
 
 
+def pricing(side: str) -> dict[str, Any]:
+    """Prices from the order book: "same" for limit orders that wait, "other" for market orders."""
+    prices = {"price_side": side, "use_order_book": True, "order_book_top": 1}
+    return {"entry_pricing": prices, "exit_pricing": prices}
+
+
 def _common(n_pairs: int) -> dict[str, Any]:
-    prices = {"price_side": "same", "use_order_book": True, "order_book_top": 1}
     return {
         "timeframe": "1m",
         "stake_currency": "USDT",
@@ -236,8 +241,7 @@ def _common(n_pairs: int) -> dict[str, Any]:
         "max_open_trades": n_pairs,
         "dry_run_wallet": 10_000,
         "initial_state": "running",
-        "entry_pricing": prices,
-        "exit_pricing": prices,
+        **pricing("same"),
         "unfilledtimeout": {"entry": 1, "exit": 1, "unit": "minutes"},
         "pairlists": [{"method": "StaticPairList"}],
         "internals": {"process_throttle_secs": 1, "heartbeat_interval": 0},

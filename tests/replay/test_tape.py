@@ -232,8 +232,8 @@ def test_prices_that_cannot_be_count_as_missing(frame: pd.DataFrame) -> None:
         (lambda frame: frame.iloc[::-1], "not ascending"),
         (lambda frame: pd.concat([frame, frame]), "not ascending"),
         (lambda frame: frame.head(99), "99 recorded candles"),
-        (lambda frame: frame.head(0), "no candle with positive prices"),
-        (lambda frame: frame.assign(close=0.0), "no candle with positive prices"),
+        (lambda frame: frame.head(0), "nothing could be read"),
+        (lambda frame: frame.assign(close=0.0), "nothing could be read"),
     ],
 )
 def test_recordings_that_cannot_be_played_say_why(
