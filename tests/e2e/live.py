@@ -19,10 +19,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
@@ -85,6 +87,14 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def wait_until(
     condition: Callable[[], Any], what: str, seconds: float, alive: Callable[[], None]
 ) -> Any:
@@ -130,26 +140,30 @@ class _Program:
         if self.process.poll() is not None:
             pytest.fail(f"ended with {self.process.returncode}:\n{self.log[-4000:]}")
 
-    def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
+    def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
         """Return the condition's first true value; fail after `seconds` real ones, or when the program ends."""
         try:
             return wait_until(condition, what, seconds, self.check_alive)
         except pytest.fail.Exception as failed:
             raise pytest.fail.Exception(f"{failed}\n{self.log[-4000:]}") from None
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = 60) -> int:
         """End the program as a user does (SIGTERM) and return its exit code."""
         assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                pytest.fail(f"still running {seconds} s after SIGTERM:\n{self.log[-3000:]}")
+        self.terminate()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"still running {seconds} s after SIGTERM:\n{self.log[-3000:]}")
         report = self.folder / "network-report"
         assert not report.exists(), f"the network was used: {report.read_text()}"
         return self.process.returncode
+
+    def terminate(self) -> None:
+        """Ask it to end and don't wait, so that several can end at the same time before their `stop`."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
@@ -192,7 +206,7 @@ class ReplayServer(_Program):
         self._start(self.clock.command(MLPIPE, "replay", "--port", str(self.port), *self._options))
         marker = "on http://127.0.0.1:"
         printed = self.wait_until(
-            lambda: self.log[before:].partition(marker)[2], "listening server", 60
+            lambda: self.log[before:].partition(marker)[2], "listening server"
         )
         self.port = int(printed.split()[0])
         return self
@@ -312,7 +326,10 @@ class Bot(_Program):
         return [trade for trade in found if closed is None or bool(trade["is_open"]) != closed]
 
     def orders(self, status: str | None = None) -> list[dict[str, Any]]:
-        """Orders in the order of their placing; freqtrade's statuses are open, closed, canceled, expired."""
+        """Orders in the order of their placing; freqtrade's statuses are open, closed, canceled, expired.
+
+        An entry that was cancelled before anything filled goes together with its trade: only the log tells of it.
+        """
         found = self.rows("SELECT * FROM orders ORDER BY id")
         return [order for order in found if status is None or order["status"] == status]
 
@@ -322,8 +339,10 @@ class Bot(_Program):
         key = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         request = urllib.request.Request(url, headers={"Authorization": f"Basic {key}"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             return None
 
