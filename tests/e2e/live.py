@@ -200,13 +200,18 @@ class ReplayServer(_Program):
         if timeframe:
             self._options += ["--timeframe", timeframe]
 
-    def start(self) -> Self:
-        """Start, and wait until it listens; a second start listens on the same port."""
-        before = len(self.log) if self.log_file.exists() else 0
+    def launch(self) -> None:
+        """Start and don't wait, so that several can start at the same time before their `start`."""
+        self._printed_before = len(self.log) if self.log_file.exists() else 0
         self._start(self.clock.command(MLPIPE, "replay", "--port", str(self.port), *self._options))
+
+    def start(self) -> Self:
+        """Start, unless it was launched, and wait until it listens; after an end on the same port again."""
+        if self.process is None or self.process.poll() is not None:
+            self.launch()
         marker = "on http://127.0.0.1:"
         printed = self.wait_until(
-            lambda: self.log[before:].partition(marker)[2], "listening server"
+            lambda: self.log[self._printed_before :].partition(marker)[2], "listening server"
         )
         self.port = int(printed.split()[0])
         return self
