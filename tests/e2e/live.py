@@ -8,11 +8,11 @@
 
 `ReplayServer` is `freqtrade-mlpipe replay` on a free port. `Bot` is the unmodified `freqtrade trade` in dry-run with a
 user directory, database and log of its own (``command=MLPIPE`` runs `freqtrade-mlpipe freqtrade trade` instead, where
-the exchange may be `replay` in the same process: `in_process_config`). Both end with their `with` block; `stop`, `kill`
-and `start` again are for tests of failures. With a pace above 1 the programs run under `paced.py`, for which the
-development dependency time-machine must be installed, and otherwise unchanged: candles are minutes of *shown* time, so
-that at pace 10 a one-minute candle passes in six seconds. Waiting is counted in real seconds. A program that reached
-for another machine fails in `stop` (`tests.replay.netguard`).
+the exchange may be `replay` in the same process: `in_process_config`). Both end with their `with` block, or several by
+`stop_together`; `stop`, `kill` and `start` again are for tests of failures. With a pace above 1 the programs run under
+`paced.py`, for which the development dependency time-machine must be installed, and otherwise unchanged: candles are
+minutes of *shown* time, so that at pace 10 a one-minute candle passes in six seconds. Waiting is counted in real
+seconds. A program that reached for another machine fails in `stop` (`tests.replay.netguard`).
 """
 
 import json
@@ -126,6 +126,7 @@ class _Program:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def _start(self, command: list[str]) -> None:
+        self._asked_to_end = False
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -161,8 +162,12 @@ class _Program:
         return self.process.returncode
 
     def terminate(self) -> None:
-        """Ask it to end and don't wait, so that several can end at the same time before their `stop`."""
-        if self.process is not None and self.process.poll() is None:
+        """Ask it to end and don't wait, so that several can end at the same time before their `stop`.
+
+        Once only: a second signal interrupts freqtrade's clean-up, and what was not cleaned up keeps it alive.
+        """
+        if self.process is not None and self.process.poll() is None and not self._asked_to_end:
+            self._asked_to_end = True
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -228,6 +233,23 @@ class ReplayServer(_Program):
         """The decoded answer to a GET request, such as ``/api/v3/time``."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return json.load(answer)
+
+
+def stop_together(programs: list[_Program]) -> None:
+    """Stop what was started: all bots at the same time, then the servers.
+
+    A freqtrade whose websocket breaks while it cleans up waits for its stream's thread for good.
+    """
+    for kind in (Bot, ReplayServer):
+        ended = [
+            program
+            for program in programs
+            if isinstance(program, kind) and program.process is not None
+        ]
+        for program in ended:
+            program.terminate()
+        for program in ended:
+            program.stop()
 
 
 def bot_config(

@@ -22,6 +22,7 @@ from tests.e2e.live import (
     free_port,
     in_process_config,
     pricing,
+    stop_together,
 )
 from tests.replay.markets_on_disk import PERPETUALS, SPOT_PAIRS, write_futures, write_spot
 
@@ -71,11 +72,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     clock, fast = Clock(), Clock(pace=PACE)
     own_config = in_process_config(own, PERPETUALS, exchange={"replay_speed": SPEED}, **FUTURES)
     in_process = Bot(folder / "in-process", own_config, "BothSides", clock=fast, command=MLPIPE)
-    programs = [
-        in_process,
-        server := ReplayServer(candles, clock=clock, speed=SPEED, folder=folder / "server"),
-        paced := ReplayServer(candles, clock=fast, speed=SPEED, folder=folder / "paced"),
-    ]
+    server = ReplayServer(candles, clock=clock, speed=SPEED, folder=folder / "server")
+    paced = ReplayServer(candles, clock=fast, speed=SPEED, folder=folder / "paced")
+    programs = [in_process, server, paced]
     try:
         in_process.start()
         for launched in (server, paced):
@@ -89,9 +88,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         waiting = bot_config(paced, SPOT_PAIRS, custom_price_max_distance_ratio=0.5)
         waiting["exchange"]["enable_ws"] = False
         both = bot_config(paced, PERPETUALS, futures=True, **pricing("other"))
-        both["exchange"]["_ft_has_params"] = {
-            "ws_enabled": True
-        }  # freqtrade has it off for Binance's perpetuals
+        # freqtrade has streams switched off for Binance's perpetuals.
+        both["exchange"]["_ft_has_params"] = {"ws_enabled": True}
         bots = [
             Bot(folder / "patient", waiting, "Patient", clock=fast),
             Bot(folder / "perpetuals", both, "BothSides", clock=fast, options=("-v",)),
@@ -104,11 +102,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 bot.start()
         yield Fleet(candles, real, *bots, paced)
     finally:
-        for program in programs:
-            program.terminate()
-        for program in programs:
-            if program.process is not None:
-                program.stop()
+        stop_together(programs)
 
 
 def seconds(text: str) -> float:
@@ -183,7 +177,7 @@ def test_the_bot_goes_on_after_its_exchange_was_killed_and_came_back(fleet: Flee
     closed_trades(bot, 1)
     server.kill()
     before = len(bot.log)
-    bot.wait_until(lambda: "Connection refused" in bot.log[before:], "outage")
+    bot.wait_until(lambda: "ExchangeNotAvailable" in bot.log[before:], "outage")
     back = bot.clock.now()
     server.start()
 
