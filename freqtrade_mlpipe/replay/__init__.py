@@ -1,15 +1,12 @@
 """The replay exchange: freqtrade runs from recorded candle files, with no network and no account.
 
 `register` makes ``{"exchange": {"name": "replay"}}`` known to ccxt and freqtrade in this process;
-`freqtrade_mlpipe.replay.run.main` runs freqtrade's own command line with it registered.
+`freqtrade_mlpipe.replay.run.main` runs freqtrade's own command line with it registered;
+`freqtrade_mlpipe.replay.server` serves the same market to the unmodified freqtrade.
 
-Settings, all in freqtrade's configuration:
-
-``datadir``
-    The candle files that markets and candles come from (default ``user_data/data/replay``).
-``exchange.replay_source``
-    Another directory of candle files to serve from, so that ``download-data`` copies from there
-    into ``datadir``. Relative paths are relative to ``user_data_dir``.
+Backtests and downloads see the recording as it is, dry-run trading a live clock that plays it over
+and over (`freqtrade_mlpipe.replay.tape`). The candle files are those of ``datadir``; the keys of
+the ``exchange`` block are described at `freqtrade_mlpipe.config.ReplayConfig`.
 """
 
 

@@ -110,16 +110,20 @@ def seconds(text: str) -> float:
     return pd.Timestamp(text, tz="UTC").timestamp()
 
 
-def closed_trades(bot: Bot, count: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = bot.wait_until(
-        lambda: len(trades := bot.trades(closed=True)) >= count and trades, f"{count} closed trades"
-    )
+def closed_trades(bot: Bot, pairs: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The bot's closed trades, as soon as each of the pairs has one."""
+
+    def closed() -> list[dict[str, Any]]:
+        trades = bot.trades(closed=True)
+        return trades if {trade["pair"] for trade in trades} >= set(pairs) else []
+
+    found: list[dict[str, Any]] = bot.wait_until(closed, f"closed trades of {', '.join(pairs)}")
     return found
 
 
 def test_perpetuals_trade_both_ways_with_leverage(fleet: Fleet) -> None:
     for bot, leverage in ((fleet.perpetuals, 1.0), (fleet.in_process, 3.0)):
-        trades = closed_trades(bot, 2)
+        trades = closed_trades(bot, PERPETUALS)
         # NEWCOIN isn't in freqtrade's table of Binance's leverage tiers; only `replay` knows better.
         assert {(trade["pair"], trade["is_short"], trade["leverage"]) for trade in trades} == {
             (PERPETUALS[0], 0, 3.0),
@@ -135,7 +139,7 @@ def test_perpetuals_trade_both_ways_with_leverage(fleet: Fleet) -> None:
 def test_every_process_sees_the_same_market(fleet: Fleet) -> None:
     """Bots on the server and in their own process trade at the prices that are computed here."""
     for bot in (fleet.perpetuals, fleet.in_process):
-        closed_trades(bot, 2)
+        closed_trades(bot, PERPETUALS)
         for order in bot.orders("closed"):
             placed, filled = seconds(order["order_date"]), seconds(order["order_filled_date"])
             around = fleet.klines("/fapi/v1", order["ft_pair"], "1s", placed - 2, filled + 2)
@@ -168,13 +172,13 @@ def test_limit_orders_fill_wait_and_time_out(fleet: Fleet) -> None:
     ended, limit = seconds(found[1]), float(found[2])
     rows = fleet.klines("/api/v3", "ETH/USDT", "1s", ended - 60, ended)
     assert min(row[2] for row in rows) > limit
-    assert {trade["pair"] for trade in closed_trades(bot, 1)} == {"BTC/USDT"}
+    assert {trade["pair"] for trade in closed_trades(bot, SPOT_PAIRS[:1])} == {"BTC/USDT"}
     assert "reuse watch" not in bot.log
 
 
 def test_the_bot_goes_on_after_its_exchange_was_killed_and_came_back(fleet: Fleet) -> None:
     bot, server = fleet.interrupted, fleet.paced
-    closed_trades(bot, 1)
+    closed_trades(bot, SPOT_PAIRS)
     server.kill()
     before = len(bot.log)
     bot.wait_until(lambda: "ExchangeNotAvailable" in bot.log[before:], "outage")
@@ -189,7 +193,7 @@ def test_the_bot_goes_on_after_its_exchange_was_killed_and_came_back(fleet: Flee
 
 def test_the_unmodified_executable_trades_in_real_time(fleet: Fleet) -> None:
     bot = fleet.real
-    trade = closed_trades(bot, 1)[0]
+    trade = closed_trades(bot, SPOT_PAIRS)[0]
     assert trade["exchange"] == "binance"
     shown = bot.wait_until(lambda: bot.get("trades"), "answer of the bot's REST API")["trades"][0]
     assert (shown["trade_id"], shown["close_rate"]) == (trade["id"], trade["close_rate"])
