@@ -146,8 +146,10 @@ class LiveFeed:
     def _load(self, market: Market) -> Tape:
         recorded = self.store.timeframes(market.pair, market.candle_type)
         timeframe = self.settings.replay_timeframe or next((t for t in recorded if t != "1M"), "")
-        if not timeframe:
-            raise DataError(f"No candles are recorded for {market.pair} in {self.store.directory}.")
+        if timeframe in ("", "1M"):  # a month has no fixed length
+            raise DataError(
+                f"No candles shorter than a month are recorded for {market.pair} in {self.store.directory}."
+            )
         candles = self.store.read(market.pair, timeframe, market.candle_type)
         decimals = -int(market.tick_size.as_tuple().exponent)
         tape = make_tape(
