@@ -8,6 +8,11 @@ COMMON = ("verbosity", "logfile", "config", "datadir", "user_data_dir")
 STRATEGY = ("strategy", "strategy_path", "recursive_strategy_search")
 DATA = ("timeframe", "timerange", "pairs", "dataformat_ohlcv")
 MODEL = ("model_name",)
+EPOCH_FILTERS = tuple(
+    f"hyperopt_list_{name}"
+    for name in ("best", "profitable", "min_trades", "max_trades", "min_avg_time", "max_avg_time", "min_avg_profit",
+                 "max_avg_profit", "min_total_profit", "max_total_profit", "min_objective", "max_objective")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,35 @@ COMMANDS = (
         "freqtrade_mlpipe.commands.lifecycle:start_train",
         (*COMMON, *STRATEGY, *DATA, *MODEL, "model_type", "trials", "search_seconds", "random_seed"),
         epilog="Ctrl-C keeps the trials of the search: the same command goes on with those that are left.",
+    ),
+    Command(
+        "retrain",
+        "Search like hyperopt: features, labels, model, thresholds. Train the best, gate it against the champion.",
+        "freqtrade_mlpipe.commands.retrain:start_retrain",
+        (*COMMON, *STRATEGY, *DATA, *MODEL, "epochs", "retrain_spaces", "hyperopt_loss", "hyperopt_path", "metric",
+         "hyperopt_min_trades", "hyperopt_jobs", "random_seed", "model_type", "early_stop", "print_all", "retrain_json",
+         "promote", "if_older_than", "if_drift", "if_worse", "dask", "storage", "join", "gates"),
+        epilog="Exit code 0: passed; 3: refused, and the champion stays. Ctrl-C or a kill keeps the epochs that are "
+               "done: the same command goes on with those that are left.",
+    ),
+    Command(
+        "schedule",
+        "Print a crontab line and systemd units that retrain by themselves.",
+        "freqtrade_mlpipe.commands.schedule:start_schedule",
+        passthrough=True,
+    ),
+    Command(
+        "retrain-list",
+        "List the epochs of a search, as freqtrade's hyperopt-list does.",
+        "freqtrade_mlpipe.commands.epochs:start_retrain_list",
+        (*COMMON, *MODEL, "study", *EPOCH_FILTERS, "hyperopt_list_no_details", "retrain_json"),
+    ),
+    Command(
+        "retrain-show",
+        "Show an epoch of a search, as freqtrade's hyperopt-show does.",
+        "freqtrade_mlpipe.commands.epochs:start_retrain_show",
+        (*COMMON, *MODEL, "study", "hyperopt_list_best", "hyperopt_list_profitable", "hyperopt_show_index",
+         "hyperopt_show_no_header", "retrain_json"),
     ),
     Command(
         "validate",
