@@ -596,3 +596,28 @@ class MLPipeConfig(Section):
             update={"directory": user_data / parsed.registry.directory}
         )
         return parsed.model_copy(update={"registry": registry})
+
+
+class ReplayConfig(Section):
+    """The replay exchange's keys in freqtrade's `exchange` block."""
+
+    replay_source: Path | None = None
+    """Directory of candle files to serve from; None: freqtrade's `datadir`."""
+    replay_clock: Literal["live", "recorded"] | None = None
+    """`live`: the recording is played over and over in wall-clock time, `recorded`: it is served as it is; None:
+    live for `trade`, recorded for everything else."""
+    replay_speed: int = Field(default=1, ge=1)
+    """Recorded minutes in a minute of the live clock: at 60 a one-minute candle is a recorded hour."""
+    replay_timeframe: str | None = None
+    """Recorded timeframe that the live clock plays; None: the shortest one of each pair."""
+
+    @classmethod
+    def from_exchange(cls, exchange: Mapping[str, Any]) -> ReplayConfig:
+        """Read the keys that begin with `replay_`.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown one or a value out of range.
+        """
+        return cls(**{key: value for key, value in exchange.items() if key.startswith("replay_")})

@@ -44,11 +44,14 @@ def _at_least(minimum: int) -> Any:
     return parse
 
 
-def _port(text: str) -> int:
-    value = int(_at_least(1)(text))
-    if value > 65_535:
-        raise ArgumentTypeError(f"expected at most 65535, found {value}")
-    return value
+def _port(lowest: int) -> Any:
+    def parse(text: str) -> int:
+        value = int(_at_least(lowest)(text))
+        if value > 65_535:
+            raise ArgumentTypeError(f"expected at most 65535, found {value}")
+        return value
+
+    return parse
 
 
 def _signal(text: str) -> float:
@@ -152,7 +155,30 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         "--model-version", dest="model_version", metavar="N",
         help="The version that was served, for a result that does not say so.",
     ),
-    "port": Arg("--port", type=_port, default=5000, metavar="N", help="Port (default: %(default)s)."),
+    "port": Arg("--port", type=_port(1), default=5000, metavar="N", help="Port (default: %(default)s)."),
+    "replay_port": Arg(
+        "--port", dest="port", type=_port(0), default=8900, metavar="N",
+        help="Port on 127.0.0.1; 0: any free one (default: %(default)s).",
+    ),
+    "replay_datadir": Arg(
+        "-d", "--datadir", dest="datadir", metavar="DIR",
+        help="Folder of candle files (default: `data/binance` in the user directory).",
+    ),
+    "replay_pairs": Arg(
+        "-p", "--pairs", dest="pairs", nargs="+", metavar="PAIR", help="Serve only these (default: all recorded)."
+    ),
+    "replay_timeframe": Arg(
+        "-i", "--timeframe", dest="timeframe",
+        help="Recorded timeframe to play (default: the shortest of each pair).",
+    ),
+    "speed": Arg(
+        "--speed", type=_at_least(1), default=1, metavar="N",
+        help="Recorded minutes in a minute: at 60 a one-minute candle is a recorded hour (default: %(default)s).",
+    ),
+    "print_config": Arg(
+        "--print-config", nargs="?", choices=["spot", "futures"], const="spot",
+        help="Only print freqtrade's configuration for such a bot (default: spot), and end.",
+    ),
     "all_models": Arg("--model-name", metavar="NAME", help="Only this model (default: all)."),
     "print_json": Arg("--json", action="store_true", help="Print JSON instead of a table."),
     "print_csv": Arg("--csv", action="store_true", help="Print CSV instead of tables."),

@@ -177,6 +177,14 @@ COMMANDS = (
         epilog="The first is what the others are compared with.",
     ),
     Command(
+        "replay",
+        "Serve recorded candles as a live exchange on this machine, for dry-run bots without a network.",
+        "freqtrade_mlpipe.commands.replay:start_replay",
+        ("replay_port", "replay_datadir", "replay_pairs", "replay_timeframe", "speed", "print_config", "user_data_dir",
+         "verbosity"),
+        epilog="No orders: anything but GET is refused. Ctrl-C ends it with exit code 130.",
+    ),
+    Command(
         "freqtrade",
         "Run any freqtrade command with the offline `replay` exchange known to it.",
         "freqtrade_mlpipe.replay.run:main",

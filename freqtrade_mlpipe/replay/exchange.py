@@ -13,7 +13,8 @@ from freqtrade.enums import TRADE_MODES, CandleType, TradingMode
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import Binance
 
-from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.config import ReplayConfig
+from freqtrade_mlpipe.exceptions import ConfigError, DataError
 from freqtrade_mlpipe.replay.candles import CandleStore
 from freqtrade_mlpipe.replay.transport import ReplayAsync, ReplayPro, ReplayRest
 
@@ -34,7 +35,7 @@ class Replay(Binance):
     Raises
     ------
     OperationalException
-        No candle files to serve, a trading mode was asked for, or ``--erase`` would delete the very
+        No candle files to serve, a wrong setting, real orders, or ``--erase`` would delete the very
         files that are served.
     """
 
@@ -46,7 +47,9 @@ class Replay(Binance):
 
     def __init__(self, config: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         exchange_config = kwargs.get("exchange_config") or config["exchange"]
-        self._replay_store = CandleStore(source_directory(config, exchange_config))
+        self._replay_settings = _settings(exchange_config)
+        self._replay_live = _is_live(config, self._replay_settings)
+        self._replay_store = CandleStore(source_directory(config, self._replay_settings))
         _refuse_impossible(config, self._replay_store)
         pairs = [*exchange_config.get("pair_whitelist", []), *(config.get("pairs") or [])]
         self._replay_pairs = list(dict.fromkeys(pairs))
@@ -57,13 +60,26 @@ class Replay(Binance):
         config["exchange"]["only_from_ccxt"] = True
         super().__init__(config, *args, **kwargs)
         # Recorded candles are complete; freqtrade would drop the last one as unfinished.
-        self._ohlcv_partial_candle = False
+        self._ohlcv_partial_candle = self._replay_live
+        if self._replay_live:
+            self._check_recordings()
 
     @property
     def _ccxt_config(self) -> dict[str, Any]:
-        served = {"directory": str(self._replay_store.directory), "pairs": self._replay_pairs}
+        served: dict[str, Any] = {
+            "directory": str(self._replay_store.directory),
+            "pairs": self._replay_pairs,
+        }
+        if self._replay_live:
+            served["live"] = self._replay_settings.model_dump(mode="json")
         inherited: dict[str, Any] = super()._ccxt_config
         return {**inherited, "options": {**inherited.get("options", {}), NAME: served}}
+
+    def _check_recordings(self) -> None:
+        try:
+            self._api._core().check(self._replay_pairs)
+        except DataError as error:
+            raise OperationalException(str(error)) from error
 
     def additional_exchange_init(self) -> None:
         """Do nothing: Binance's checks of the account need one."""
@@ -92,7 +108,7 @@ class Replay(Binance):
             is_new_pair=is_new_pair,
             until_ms=until_ms,
         )
-        if not hasattr(Binance, "_drop_incomplete_candle"):
+        if not self._replay_live and not hasattr(Binance, "_drop_incomplete_candle"):
             after_ms = (
                 since_ms if frame.empty else int(frame["date"].iloc[-1].timestamp()) * 1000 + 1
             )
@@ -136,7 +152,7 @@ class Replay(Binance):
         return {pair: fallback_tiers(pair) for pair in perpetuals} | tiers
 
 
-def source_directory(config: dict[str, Any], exchange_config: dict[str, Any]) -> Path:
+def source_directory(config: dict[str, Any], settings: ReplayConfig) -> Path:
     """Return where candles are served from: ``exchange.replay_source``, else the data directory.
 
     Raises
@@ -144,15 +160,30 @@ def source_directory(config: dict[str, Any], exchange_config: dict[str, Any]) ->
     OperationalException
         Neither is set.
     """
-    source = exchange_config.get("replay_source")
-    if source:
-        return Path(config.get("user_data_dir", ".")) / Path(source).expanduser()
+    if settings.replay_source is not None:
+        return Path(config.get("user_data_dir", ".")) / settings.replay_source.expanduser()
     if not config.get("datadir"):
         raise OperationalException(
             "The replay exchange needs candle files: set datadir, or exchange.replay_source, to a "
             "freqtrade data directory."
         )
     return Path(config["datadir"])
+
+
+def _settings(exchange_config: dict[str, Any]) -> ReplayConfig:
+    try:
+        return ReplayConfig.from_exchange(exchange_config)
+    except ConfigError as error:
+        raise OperationalException(str(error)) from error
+
+
+def _is_live(config: dict[str, Any], settings: ReplayConfig) -> bool:
+    trading = config.get("runmode") in TRADE_MODES
+    if trading and settings.replay_clock == "recorded":
+        raise OperationalException(
+            'exchange.replay_clock is "recorded", where time stands still: trade needs "live".'
+        )
+    return settings.replay_clock == "live" or trading
 
 
 def fallback_tiers(pair: str) -> list[dict[str, Any]]:
@@ -181,14 +212,9 @@ def fallback_tiers(pair: str) -> list[dict[str, Any]]:
 
 
 def _refuse_impossible(config: dict[str, Any], store: CandleStore) -> None:
-    if config.get("runmode") in TRADE_MODES:
-        if not config.get("dry_run"):
-            raise OperationalException(
-                "The replay exchange can't place real orders: set dry_run to true."
-            )
+    if config.get("runmode") in TRADE_MODES and not config.get("dry_run"):
         raise OperationalException(
-            "The replay exchange has no live clock yet: it runs backtesting, hyperopt, "
-            "download-data and the analyses, but not trade."
+            "The replay exchange can't place real orders: set dry_run to true."
         )
     try:
         store.require_candles()

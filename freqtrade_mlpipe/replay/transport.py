@@ -9,6 +9,7 @@ import ccxt
 import ccxt.async_support
 import ccxt.pro
 
+from freqtrade_mlpipe.config import ReplayConfig
 from freqtrade_mlpipe.replay.api import FUTURES, SPOT, ApiError, ReplayApi
 from freqtrade_mlpipe.replay.candles import CandleStore
 
@@ -21,7 +22,7 @@ class _Offline:
     """Replaces what would reach the network, for the sync, async and pro class alike.
 
     The option ``replay`` says what to serve: ``{"directory": <freqtrade data directory>, "pairs":
-    [<markets besides the recorded ones>]}``.
+    [<markets besides the recorded ones>], "live": <keys of `ReplayConfig`, if time shall pass>}``.
     """
 
     _api: ReplayApi | None = None
@@ -103,7 +104,9 @@ class _Offline:
                     "replay: no candle directory is set. freqtrade passes its datadir; elsewhere "
                     "construct it with {'options': {'replay': {'directory': …}}}."
                 )
-            self._api = ReplayApi(CandleStore(Path(options["directory"])), options.get("pairs", ()))
+            live = ReplayConfig(**options["live"]) if options.get("live") else None
+            store = CandleStore(Path(options["directory"]))
+            self._api = ReplayApi(store, options.get("pairs", ()), live=live)
         return self._api
 
 

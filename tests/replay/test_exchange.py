@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from freqtrade.exceptions import OperationalException
 
+from freqtrade_mlpipe.config import ReplayConfig
 from freqtrade_mlpipe.replay import register
 from freqtrade_mlpipe.replay.exchange import Replay, fallback_tiers, source_directory
 
@@ -45,9 +46,9 @@ def test_candles_come_from_the_source_else_from_the_data_directory(
     exchange: dict[str, str], expected: str
 ) -> None:
     config = {"datadir": Path("/data/replay"), "user_data_dir": Path("/user_data")}
-    assert source_directory(config, exchange) == Path(expected)
+    assert source_directory(config, ReplayConfig.from_exchange(exchange)) == Path(expected)
 
 
 def test_without_any_directory_it_says_what_to_set() -> None:
     with pytest.raises(OperationalException, match="replay_source"):
-        source_directory({}, {})
+        source_directory({}, ReplayConfig())
