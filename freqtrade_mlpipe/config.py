@@ -36,7 +36,8 @@ OptimizationMetric = Literal[
 Direction = Literal["maximize", "minimize"]
 Pruner = Literal["median", "hyperband", "none"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
-ScalingMethod = Literal["standard", "minmax", "robust", "none"]
+ScalingMethod = Literal["standard", "minmax", "symmetric", "robust", "none"]
+"""`minmax` to 0 … 1, `symmetric` to -1 … 1 (FreqAI's)."""
 LabelKind = Literal["direction", "threshold", "triple_barrier", "forward_return"]
 Scope = Literal["pooled", "per_pair"]
 Space = Literal["model", "features", "labels", "signal"]
@@ -553,6 +554,35 @@ class RetrainConfig(Section):
         return self
 
 
+class FreqaiConfig(Section):
+    """`--freqaimodel MLPipeClassifier` and `MLPipeRegressor`: what FreqAI's own block cannot say.
+
+    The estimator and its search come from FreqAI's `model_training_parameters`, laid over `mlpipe.model`.
+    """
+
+    gate: Literal["always", "not_worse", "better"] = "not_worse"
+    """When a fresh model replaces the one before it: always; unless it is worse on the newest purged rows by more than
+    noise explains; only if it is better by more than that."""
+    on_failure: Literal["warn", "stop"] = "warn"
+    """What a training that fails does: a warning and no predictions, or the end of the backtest or bot."""
+    stop_and_calibrate: bool = True
+    """Keep slices of the training rows, each purged, for early stopping, calibration and thresholds. False: one fit on
+    all training rows, as FreqAI's own models do."""
+    horizon_candles: int | None = Field(default=None, ge=1)
+    """How far a target looks ahead; None: measured on the strategy's own `set_freqai_targets`, at least
+    `label_period_candles`."""
+    classes: tuple[str | int | float, ...] = ()
+    """Class names of a classifier from low to high; () : down, flat and up by their usual names, else sorted."""
+
+    @model_validator(mode="after")
+    def _two_or_three_classes(self) -> Self:
+        if len(self.classes) not in (0, 2, 3) or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(
+                f"FreqaiConfig.classes: two or three different names, found {list(self.classes)}."
+            )
+        return self
+
+
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
@@ -571,6 +601,7 @@ class MLPipeConfig(Section):
     scope: Scope = "pooled"
     """One model for all pairs, or one a pair: `model_name` and the pair name them (`retraining.units`)."""
     retrain: RetrainConfig = RetrainConfig()
+    freqai: FreqaiConfig = FreqaiConfig()
 
     @model_validator(mode="after")
     def _model_suits_the_labels(self) -> Self:

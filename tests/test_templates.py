@@ -16,6 +16,10 @@ from freqtrade_mlpipe.main import main
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {
     "user_data/strategies/MLStrategy.py": "MLStrategy.py",
+    "user_data/strategies/MLFreqaiStrategy.py": "MLFreqaiStrategy.py",
+    "user_data/freqaimodels/MLPipeClassifier.py": "MLPipeClassifier.py",
+    "user_data/freqaimodels/MLPipeRegressor.py": "MLPipeRegressor.py",
+    "user_data/freqai.json": "freqai.json",
     "user_data/replay.json": "replay.json",
     "config.json": "config.json",
 }
@@ -117,7 +121,7 @@ class TestInit:
         found = StrategyResolver.search_all_objects(
             {"user_data_dir": tmp_path, "strategy_path": None}, enum_failed=True
         )
-        assert [item["name"] for item in found] == ["MLStrategy"]
+        assert sorted(item["name"] for item in found) == ["MLFreqaiStrategy", "MLStrategy"]
 
     @pytest.mark.e2e
     def test_configuration_it_wrote_passes_freqtrades_validation(self, tmp_path):
