@@ -89,3 +89,15 @@ class DecisionSlice:
 def seen_classes(y: Floats) -> tuple[bool, ...]:
     """Of `config.CLASSES`, which occur."""
     return tuple(bool(found) for found in np.isin(CLASSES, y))
+
+
+def plain_decision(task: Task, label_scale: float) -> tuple[AnyCalibrator, AnyThresholds]:
+    """Nothing learned: scores as they are (of a regression times `label_scale`), and thresholds in the middle.
+
+    Those of a regression are 0, of two classes 0.5, of three 0.5 for each side.
+    """
+    if task == "regression":
+        return ValueCalibrator(slope=label_scale), Thresholds(enter=0.0, exit=0.0)
+    if task == "three_class":
+        return ClassCalibrator((Calibrator(),) * len(CLASSES)), SideThresholds(long=0.5, short=0.5)
+    return Calibrator(), Thresholds(enter=0.5, exit=0.5)
