@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
