@@ -12,6 +12,7 @@ from freqtrade_mlpipe.config import (
     FREQAI_ONLY_KEYS,
     ExpansionConfig,
     FeatureConfig,
+    FreqaiConfig,
     GateConfig,
     LabelConfig,
     MLPipeConfig,
@@ -42,6 +43,7 @@ def test_sections_are_those_of_the_design():
         TrackingConfig,
         ServingConfig,
         RetrainConfig,
+        FreqaiConfig,
     }
 
 
