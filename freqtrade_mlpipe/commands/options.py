@@ -123,6 +123,9 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "random_seed": Arg(
         "--random-state", type=_at_least(0), metavar="N", help="Seed of every random choice."
     ),
+    "remove_challenger": Arg(
+        "--remove", action="store_true", help="Predict nothing beside production any more."
+    ),
     "notes": Arg("--notes", metavar="TEXT", default="", help="Kept in the history."),
     "force_reason": Arg(
         "--force-reason", metavar="TEXT",

@@ -65,6 +65,13 @@ COMMANDS = (
         (*COMMON, *MODEL, "rollback_version", "notes"),
     ),
     Command(
+        "challenge",
+        "Let running bots predict a version beside production, without trading it (shadow mode).",
+        "freqtrade_mlpipe.commands.lifecycle:start_challenge",
+        (*COMMON, *MODEL, "model_version", "remove_challenger", "notes"),
+        epilog="There is one challenger, or none. Being promoted, archived or deleted ends it.",
+    ),
+    Command(
         "list-features",
         "List the feature catalogue with warm-ups, meanings and sources, and which features the configuration uses.",
         "freqtrade_mlpipe.commands.features:start_list_features",
