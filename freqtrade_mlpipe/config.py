@@ -525,6 +525,10 @@ class ServingConfig(Section):
     version: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Pin a version (or "latest"); None: the production version."""
     on_missing: Literal["raise", "no_entries"] = "raise"
+    """When nothing can be served at the start: refuse to start, or make no entries. A bot that was told `no_entries`
+    starts whatever is wrong with the model, goes on with exits, and serves as soon as it can."""
+    poll_seconds: float = Field(default=30, gt=0)
+    """How often a bot asks the registry what it should serve."""
 
 
 Policy = Literal["alert", "pause_entries", "rollback", "retrain"]
