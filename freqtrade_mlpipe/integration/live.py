@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 20.0
 """How long a bot waits at its start for the registry before it serves what it served last."""
+NOTHING_ELSE_SECONDS = 60.0
+"""How much longer it waits if it never served anything."""
 _MOST_PAIRS = 1_000
 _PREDICTIONS, _SHADOW, _ENTRIES = "predictions", "challenger predictions", "entries"
 
@@ -99,15 +101,18 @@ class LiveServing:
         """
         weakref.finalize(owner, self.poll.stop)
         self.poll.start(START_SECONDS)
+        if not self.poll.is_asked:
+            slow = RegistryError(f"The registry did not answer within {START_SECONDS:.0f} seconds.")
+            try:
+                self.poll.serve_last(slow)
+            except MLPipeError as error:
+                self.poll.problem = error
+                self.poll.wait(NOTHING_ELSE_SECONDS)
+            self.notifier.trouble(REGISTRY, f"{self._config.model_name}: {slow}")
         if self.poll.production is None:
             self._is_missing = True
-            if self.poll.is_asked and self.poll.problem is not None:
-                problem = self.poll.problem
-                raise problem if isinstance(problem, MLPipeError) else RegistryError(repr(problem))
-            slow = RegistryError(f"The registry did not answer within {START_SECONDS:.0f} seconds.")
-            self.notifier.trouble(REGISTRY, f"{self._config.model_name}: {slow}")
-            self.poll.serve_last(slow)
-            self._is_missing = False
+            problem = self.poll.problem
+            raise problem if isinstance(problem, MLPipeError) else RegistryError(repr(problem))
         self.turn()
 
     def stop(self) -> None:

@@ -93,7 +93,11 @@ class ModelPoll:
         """Start the thread and wait for its first round, at most so long."""
         self._thread = threading.Thread(target=self._run, name="mlpipe-poll", daemon=True)
         self._thread.start()
-        self._asked.wait(wait_seconds)
+        self.wait(wait_seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the first round, at most so long."""
+        self._asked.wait(seconds)
 
     def stop(self) -> None:
         """End the thread; one that waits for an answer of the registry ends as soon as it has it."""
