@@ -134,7 +134,13 @@ class Member:
         DataError
             When a column of the schema is missing.
         """
-        matrix = self.preprocessor.transform(X)
+        return self._answer(self.preprocessor.transform(X))
+
+    def answer(self, kept: NDArray[np.float32]) -> Floats:
+        """As `predict_proba`, from the values of `preprocessor.kept_columns`, shape (n, n_kept)."""
+        return self._answer(self.preprocessor.scale_kept(kept))
+
+    def _answer(self, matrix: NDArray[np.float32]) -> Floats:
         usable = np.isfinite(matrix).all(axis=1)
         if usable.all():
             return self._calibrated(matrix)
@@ -297,11 +303,18 @@ def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex)
         found = member.predict_proba(X if len(rows) == len(X) else X.iloc[rows])
         answers[rows] = answer_columns(found, member.thresholds)
         signal[rows] = member.thresholds.signals(found)
+    return assembled(answers, signal, speaker, tasks == {"regression"})
+
+
+def assembled(
+    answers: Floats, signal: Signs, speaker: NDArray[np.int64], regression: bool
+) -> Prediction:
+    """A prediction from the `answer_columns` of its rows, and who spoke for each row, -1 for nobody."""
     proba, edge, *short = answers.T
     answered = np.where(np.isnan(proba), 0, 1)
     do_predict = np.where(speaker < 0, -1, answered).astype(np.int8)
-    if tasks == {"regression"}:
-        nothing = np.full(len(dates), np.nan)
+    if regression:
+        nothing = np.full(len(answers), np.nan)
         return Prediction(nothing, edge, signal, do_predict, value=proba)
     return Prediction(proba, edge, signal, do_predict, ShortSide(*short) if short else None)
 

@@ -326,6 +326,21 @@ class TestForestFile:
         found = self.load(forest).predict_proba(X)
         np.testing.assert_allclose(found, forest.predict_proba(X)[:, 1], rtol=1e-12)
 
+    @pytest.mark.parametrize("n", [0, 1, 3, 8, 9])
+    @pytest.mark.parametrize("task", ["binary", "three_class", "regression"])
+    def test_few_rows_are_those_of_scikit_learn_to_the_last_bit(self, n, task):
+        X, y = sample(600)
+        labels = {"binary": y, "three_class": np.sign(X[:, 1].round()), "regression": X[:, 1]}[task]
+        data = FitData(X, labels.astype(float), np.ones(len(X)), task=task)
+        model = MODELS["random_forest"].fit({"n_estimators": 12, "max_depth": 9}, data, seed=1)
+        rows = sample(n, seed=4)[0] if n else np.empty((0, 6), np.float32)
+        forest = model._forest
+        ask = forest.predict if task == "regression" else forest.predict_proba
+        expected = ask(rows) if n else np.empty((0,) if task != "three_class" else (0, 3))
+        if task == "binary" and n:
+            expected = expected[:, 1]
+        np.testing.assert_array_equal(model.predict_proba(rows), expected)
+
     def test_has_no_addresses_and_no_time(self, fitted):
         with zipfile.ZipFile(io.BytesIO(fitted["random_forest"].to_bytes())) as archive:
             assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

@@ -1,4 +1,4 @@
-"""`train`, `validate`, `promote`, `rollback`."""
+"""`train`, `validate`, `promote`, `rollback`, `challenge`."""
 
 from __future__ import annotations
 
@@ -141,6 +141,22 @@ def start_rollback(arguments: dict[str, Any]) -> int:
         reason=arguments.get("notes") or "",
     )
     print_version(restored, "is back in production")
+    return 0
+
+
+def start_challenge(arguments: dict[str, Any]) -> int:
+    """Let bots predict a version beside production; with --remove, none any more."""
+    context = load_context(arguments)
+    registry, name = context.registry(), context.mlpipe.model_name
+    reason = arguments.get("notes") or ""
+    if arguments.get("remove_challenger"):
+        registry.remove_challenger(name, reason=reason)
+        console.print(f"{name}: nothing is predicted beside production.", highlight=False)
+        return 0
+    version = wanted_version(context, arguments.get("model_version"))
+    print_version(
+        registry.set_challenger(name, version.version, reason=reason), "is the challenger"
+    )
     return 0
 
 

@@ -129,6 +129,9 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "random_seed": Arg(
         "--random-state", type=_at_least(0), metavar="N", help="Seed of every random choice."
     ),
+    "remove_challenger": Arg(
+        "--remove", action="store_true", help="Predict nothing beside production any more."
+    ),
     "notes": Arg("--notes", metavar="TEXT", default="", help="Kept in the history."),
     "force_reason": Arg(
         "--force-reason", metavar="TEXT",
@@ -238,6 +241,17 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     ),
     "study": Arg(
         "--study", metavar="NAME", help="Which search (default: the one that was worked on last)."
+    ),
+    "live": Arg(
+        "--live", action="store_true", help="Look at what a bot predicted (the default without --timerange)."
+    ),
+    "live_db": Arg(
+        "--db", dest="db", metavar="FILE",
+        help="The bot's journal (default: that of the configuration's bot_name, in the registry's folder `live`).",
+    ),
+    "version_that_spoke": Arg(
+        "--model-version", dest="model_version", metavar="N",
+        help="Version number (default: the newest that spoke live; with --timerange the one in production).",
     ),
     "quick_userdir": Arg(
         "--userdir", dest="user_data_dir", metavar="DIR",

@@ -100,6 +100,13 @@ COMMANDS = (
         (*COMMON, *MODEL, "rollback_version", "notes"),
     ),
     Command(
+        "challenge",
+        "Let running bots predict a version beside production, without trading it (shadow mode).",
+        "freqtrade_mlpipe.commands.lifecycle:start_challenge",
+        (*COMMON, *MODEL, "model_version", "remove_challenger", "notes"),
+        epilog="There is one challenger, or none. Being promoted, archived or deleted ends it.",
+    ),
+    Command(
         "list-features",
         "List the feature catalogue with warm-ups, meanings and sources, and which features the configuration uses.",
         "freqtrade_mlpipe.commands.features:start_list_features",
@@ -217,6 +224,27 @@ COMMANDS = (
         ("replay_port", "replay_datadir", "replay_pairs", "replay_timeframe", "speed", "print_config", "user_data_dir",
          "verbosity"),
         epilog="No orders: anything but GET is refused. Ctrl-C ends it with exit code 130.",
+    ),
+    Command(
+        "drift",
+        "Look whether what a model sees, says and earns has changed since its training, live or on downloaded candles.",
+        "freqtrade_mlpipe.commands.drift:start_drift",
+        (*COMMON, *STRATEGY, "timerange", "pairs", "dataformat_ohlcv", *MODEL, "version_that_spoke", "live", "live_db",
+         "print_json"),
+        epilog="Exit code 0: no drift; 3: drift.",
+    ),
+    Command(
+        "shadow-report",
+        "Compare production and challenger on the live candles that both predicted.",
+        "freqtrade_mlpipe.commands.shadow:start_shadow_report",
+        (*COMMON, "dataformat_ohlcv", *MODEL, "live_db", "print_json"),
+    ),
+    Command(
+        "parity",
+        "Predict again what a bot predicted, as a backtest does, and show every candle that differs.",
+        "freqtrade_mlpipe.commands.parity:start_parity",
+        (*COMMON, *STRATEGY, "timerange", "dataformat_ohlcv", *MODEL, "live_db", "print_json"),
+        epilog="Exit code 0: none differs; 3: some do; 2: nothing could be compared, the message says why.",
     ),
     Command(
         "freqtrade",

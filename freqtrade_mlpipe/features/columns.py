@@ -35,6 +35,8 @@ def compute_block(df: pd.DataFrame, columns: tuple[FeatureColumn, ...]) -> Block
 
 
 def shift_block(source: Block, n: int, target: Block) -> None:
-    """Write the rows of `source` as they were `n` rows ago into `target`; the first `n` rows are NaN."""
-    target[:n] = np.nan
-    target[n:] = source[: max(len(source) - n, 0)]
+    """Write the last rows of `source` as they were `n` rows ago into `target`; NaN where there were none."""
+    first = len(source) - len(target) - n
+    missing = min(max(-first, 0), len(target))
+    target[:missing] = np.nan
+    target[missing:] = source[first + missing : len(source) - n]

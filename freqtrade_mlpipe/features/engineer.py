@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import ConfigError
@@ -104,15 +105,35 @@ class FeatureEngineer:
         DataError
             For invalid or missing candles, or no more of the pair's own than their warm-up.
         """
+        checked = sufficient_candles(df, self.columns, pair=pair)
+        block = self._block(checked, len(checked), pair, frames)
+        return pd.DataFrame(block, index=df.index, columns=self._labels.copy(), copy=False)
+
+    def newest(
+        self, df: pd.DataFrame, n: int, *, pair: str = "", frames: Frames = NO_FRAMES
+    ) -> NDArray[np.float32]:
+        """The last `n` rows of `transform`, shape (n, n_features), the same bits.
+
+        With `LiveFrames` only what is new is computed.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As `transform`.
+        """
+        return self._block(frames.check(df, self.columns, pair=pair), n, pair, frames)
+
+    def _block(
+        self, checked: pd.DataFrame, n: int, pair: str, frames: Frames
+    ) -> NDArray[np.float32]:
         if not len(self._labels):
             raise ConfigError(
                 "FeatureConfig: no feature is left. Switch on a group (include_price_features …), or exclude less."
             )
-        checked = sufficient_candles(df, self.columns, pair=pair)
-        block = np.empty((len(checked), len(self._labels)), dtype=np.float32, order="F")
+        block = np.empty((n, len(self._labels)), dtype=np.float32, order="F")
         first = 0
         for part, width in zip(self._parts, self._widths, strict=True):
             beyond = first + width
             part.fill(checked, pair, frames, block[:, first:beyond])
             first = beyond
-        return pd.DataFrame(block, index=df.index, columns=self._labels.copy(), copy=False)
+        return block

@@ -10,7 +10,7 @@ import pandas as pd
 
 from freqtrade_mlpipe.config import timeframe_length
 from freqtrade_mlpipe.exceptions import DataError
-from freqtrade_mlpipe.features._block import Block
+from freqtrade_mlpipe.features._block import Block, sufficient_candles
 from freqtrade_mlpipe.features.candles import validate_candles
 from freqtrade_mlpipe.features.columns import compute_block, fill_block
 from freqtrade_mlpipe.features.indicator import FeatureColumn
@@ -81,8 +81,21 @@ class Frames:
     def fill(
         self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], target: Block
     ) -> None:
-        """Write the columns for valid candles of `pair`'s own timeframe into `target`, as `fill_block`."""
-        fill_block(df, columns, target)
+        """Write the columns for the last of `pair`'s own valid candles into `target`, as `fill_block`."""
+        if len(target) == len(df):
+            fill_block(df, columns, target)
+        else:
+            target[:] = self.own(pair, df, columns)[len(df) - len(target) :]
+
+    def own(self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...]) -> Block:
+        """The columns for valid candles of `pair`'s own timeframe; do not write into it."""
+        return compute_block(df, columns)
+
+    def check(
+        self, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], *, pair: str
+    ) -> pd.DataFrame:
+        """The candles with a `date` column, as `sufficient_candles`."""
+        return sufficient_candles(df, columns, pair=pair)
 
     def block(self, pair: str, timeframe: str, columns: tuple[FeatureColumn, ...]) -> Block:
         """The columns on `candles(pair, timeframe)`, float32 of shape (n_candles, n_columns); do not write into it."""
@@ -111,9 +124,7 @@ class LiveFrames(Frames):
 
     def __init__(self, lookup: Callable[[str, str], pd.DataFrame | None]) -> None:
         super().__init__(lookup)
-        self._live: OrderedDict[tuple[str, str, tuple[FeatureColumn, ...]], LiveBlock] = (
-            OrderedDict()
-        )
+        self._live: OrderedDict[tuple[str, str, int], LiveBlock] = OrderedDict()
 
     def refresh(self) -> None:
         """Look candles up anew from now on."""
@@ -124,19 +135,35 @@ class LiveFrames(Frames):
         self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], target: Block
     ) -> None:
         """As `Frames.fill`."""
-        target[:] = self._follow((pair, _OWN, columns), df)
+        target[:] = self.own(pair, df, columns)[len(df) - len(target) :]
+
+    def own(self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...]) -> Block:
+        """As `Frames.own`."""
+        return self._follow((pair, _OWN, columns), df)
+
+    def check(
+        self, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], *, pair: str
+    ) -> pd.DataFrame:
+        """As `Frames.check`; candles that are followed are looked at one by one, when they are new."""
+        if (pair, _OWN, id(columns)) in self._live:
+            return df
+        return super().check(df, columns, pair=pair)
 
     def block(self, pair: str, timeframe: str, columns: tuple[FeatureColumn, ...]) -> Block:
         """As `Frames.block`."""
         return self._follow((pair, timeframe, columns), self.candles(pair, timeframe))
 
     def _follow(self, key: tuple[str, str, tuple[FeatureColumn, ...]], df: pd.DataFrame) -> Block:
-        pair, _, columns = key
-        if len(df) <= max((column.warmup for column in columns), default=len(df)):
-            return compute_block(df, columns)
-        live = self._live.pop(key, None) or LiveBlock(columns)
+        pair, timeframe, columns = key
+        # By identity: to compare or hash selections costs as much as a candle. A `LiveBlock` keeps its selection alive.
+        place = (pair, timeframe, id(columns))
+        live = self._live.pop(place, None)
+        if live is None or len(df) < live.n_needed:
+            if len(df) <= max((column.warmup for column in columns), default=len(df)):
+                return compute_block(df, columns)
+            live = LiveBlock(columns)
         block = live.block(df, pair=pair)
-        self._live[key] = live  # only now: what has failed starts anew
+        self._live[place] = live  # only now: what has failed starts anew
         if len(self._live) > _MAX_LIVE:
             self._live.popitem(last=False)
         return block

@@ -40,13 +40,15 @@ class LiveBlock:
     ----------
     n_opened : int
         How often a whole frame was computed.
+    n_needed : int
+        Fewest candles that a frame may have.
     """
 
     def __init__(self, columns: tuple[FeatureColumn, ...]) -> None:
         self.columns = columns
         self.n_opened = 0
         self._n_followed = 0
-        self._needed = max(column.warmup for column in columns) + 1
+        self.n_needed = max(column.warmup for column in columns) + 1
         self._stream = FeatureStream(columns)
         self._held: _Held | None = None
 
@@ -71,7 +73,7 @@ class LiveBlock:
         DataError
             For invalid candles, or too few.
         """
-        frame = _read(df) if len(df) >= self._needed else None
+        frame = _read(df) if len(df) >= self.n_needed else None
         if frame is not None and self._held is not None and self._follow(frame, self._held):
             return self._held.last(len(df))
         self._held = None

@@ -37,7 +37,7 @@ class Part(Protocol):
         """Frames that the part needs besides the pair's own candles."""
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
-        """Write the columns for the valid candles `df` of `pair` into `target`."""
+        """Write the columns for the last rows of the valid candles `df` of `pair` into `target`."""
 
 
 def make_parts(
@@ -110,12 +110,19 @@ class OwnFeatures:
         return []
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
-        frames.fill(pair, df, self.columns, target[:, : len(self.columns)])
+        unshifted = target[:, : len(self.columns)]
+        recent = unshifted
+        if self.n_shifts and len(target) < len(df):
+            n_rows = min(len(target) + self.n_shifts, len(df))
+            recent = np.empty((n_rows, len(self.columns)), dtype=np.float32, order="F")
+        frames.fill(pair, df, self.columns, recent)
+        if recent is not unshifted:
+            unshifted[:] = recent[-len(target) :]
         if not self.n_shifts:
             return
         for position, (_, source, shift) in enumerate(self._layout()):
             if shift:
-                shift_block(target[:, source], shift, target[:, position])
+                shift_block(recent[:, source], shift, target[:, position])
 
     def _layout(self) -> Iterator[tuple[str, int, int]]:
         return _shifted_layout(self.columns, self.n_shifts)
@@ -175,22 +182,15 @@ class InformativeFeatures:
             other = frames.candles(source, self.timeframe)
             block = frames.block(source, self.timeframe, self.columns)
         else:
-            other, block = df, _own_block(df, pair, frames, self.columns)
-        row = last_closed(df["date"], _seconds(self.base), other["date"], _seconds(self.timeframe))
+            other, block = df, frames.own(pair, df, self.columns)
+        dates = df["date"].iloc[len(df) - len(target) :]
+        row = last_closed(dates, _seconds(self.base), other["date"], _seconds(self.timeframe))
         for position, (_, source_column, shift) in enumerate(
             _shifted_layout(self.columns, self.n_shifts)
         ):
             taken = np.take(block[:, source_column], row - shift, mode="clip")
             taken[(row < 0) | (row < shift)] = np.nan
             target[:, position] = taken
-
-
-def _own_block(
-    df: pd.DataFrame, pair: str, frames: Frames, columns: tuple[FeatureColumn, ...]
-) -> Block:
-    block = np.empty((len(df), len(columns)), dtype=np.float32, order="F")
-    frames.fill(pair, df, columns, block)
-    return block
 
 
 def last_closed(
@@ -247,11 +247,12 @@ class Ranks:
         return [(other, self.timeframe) for other in self.pairs if other != pair]
 
     def fill(self, df: pd.DataFrame, pair: str, frames: Frames, target: Block) -> None:
-        own = _own_block(df, pair, frames, self.columns)
+        first = len(df) - len(target)
+        own, dates = frames.own(pair, df, self.columns)[first:], df["date"].iloc[first:]
         lower = np.zeros(own.shape, dtype=np.float32, order="F")
         compared = np.zeros_like(lower)
         for key in self.keys(pair):
-            other = self._aligned(df["date"], key, frames)
+            other = self._aligned(dates, key, frames)
             lower += (other < own) + np.float32(0.5) * (other == own)
             compared += ~np.isnan(other)
         with np.errstate(invalid="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from freqtrade_mlpipe.features._correlation import correlate, rank_columns
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
+_FEW_ROWS = 64
+"""With more, a column at a time takes less memory."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,22 @@ class Preprocessor:
                 f"{len(missing)} of {len(self.input_columns)} features are missing: {shown}. "
                 "Compute them with the feature configuration that the model was trained with."
             )
-        values = _block(X, self.kept_columns)
-        center = np.asarray(self.center, dtype=np.float64)
-        scale = np.asarray(self.scale, dtype=np.float64)
+        return self.scale_kept(_block(X, self.kept_columns))
+
+    def scale_kept(self, values: Block) -> Block:
+        """What `transform` gives, from the values of the kept columns, shape (n, n_kept)."""
+        center, divisor = self._arrays
+        if len(values) <= _FEW_ROWS:
+            return ((values.astype(np.float64) - center) / divisor).astype(np.float32, order="C")
         scaled = np.empty(values.shape, dtype=np.float32)
         for position in range(values.shape[1]):
             column = values[:, position].astype(np.float64)
-            scaled[:, position] = (column - center[position]) / scale[position]
+            scaled[:, position] = (column - center[position]) / divisor[position]
         return scaled
+
+    @cached_property
+    def _arrays(self) -> tuple[FloatArray, FloatArray]:
+        return np.asarray(self.center, dtype=np.float64), np.asarray(self.scale, dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive `json` unchanged."""

@@ -13,6 +13,7 @@ import pandas as pd
 from freqtrade.data.dataprovider import DataProvider
 from freqtrade.exceptions import StrategyError
 from freqtrade.strategy import IStrategy
+from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import ExpansionConfig
 from freqtrade_mlpipe.exceptions import ConfigError
@@ -20,6 +21,8 @@ from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames, LiveFra
 from freqtrade_mlpipe.features.expansion import expand_features
 
 USER_FEATURE_PREFIX = "%-"
+_COPY_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
+"""With it a shallow copy is as safe from changes as a deep one."""
 
 _FREQAI_METHODS = (
     "feature_engineering_expand_all",
@@ -77,25 +80,49 @@ class StrategyFeatures:
         StrategyError
             When a method of the strategy fails, or does not give one row of numbers a candle.
         """
-        parts = [
-            part.set_axis(dataframe.index)
-            for part in self._parts(dataframe, pair, frames)
-            if len(part.columns)
-        ]
+        parts = [part.set_axis(dataframe.index) for part in self._parts(dataframe, pair, frames)]
         if not parts:
-            raise ConfigError(
-                "FeatureConfig: no feature is left, and the strategy adds none of its own. Switch on a group "
-                "(include_price_features …)."
-            )
+            raise _no_feature()
         return parts[0] if len(parts) == 1 else pd.concat(parts, axis=1)
+
+    def newest(
+        self, dataframe: pd.DataFrame, n: int, pair: str, frames: Frames
+    ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names of the features, and the last `n` rows of a call, shape (n, n_features), the same bits.
+
+        The catalogue's are computed for these rows only, where `frames` are live; the strategy's methods run on
+        the whole frame.
+
+        Raises
+        ------
+        ConfigError, DataError, StrategyError
+            As a call.
+        """
+        names, blocks = self._catalogue, []
+        if names:
+            blocks.append(self.engineer.newest(dataframe, n, pair=pair, frames=frames))
+        for part in self._own_parts(dataframe, pair, frames):
+            names += tuple(map(str, part.columns))
+            blocks.append(part.to_numpy()[len(part) - n :])
+        if not blocks:
+            raise _no_feature()
+        return names, blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    @cached_property
+    def _catalogue(self) -> tuple[str, ...]:
+        return tuple(self.engineer.get_feature_names())
 
     def _parts(self, dataframe: pd.DataFrame, pair: str, frames: Frames) -> list[pd.DataFrame]:
         parts = []
-        if self.engineer.get_feature_names():
+        if self._catalogue:
             parts.append(self.engineer.transform(dataframe, pair=pair, frames=frames))
+        return parts + self._own_parts(dataframe, pair, frames)
+
+    def _own_parts(self, dataframe: pd.DataFrame, pair: str, frames: Frames) -> list[pd.DataFrame]:
+        parts = []
         own = getattr(self.strategy, "mlpipe_features", None)
         if own is not None:
-            parts.append(self._own(own, dataframe, pair))
+            parts += self._own(own, dataframe, pair)
         if self.expansion is not None:
             expanded = expand_features(
                 self.strategy,
@@ -105,12 +132,15 @@ class StrategyFeatures:
                 config=self.expansion,
                 candles=frames.candles,
             )
-            parts.append(_usable(expanded))
+            parts += _usable(expanded, list(expanded.columns))
         return parts
 
-    def _own(self, method: Callable[..., Any], dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
+    def _own(
+        self, method: Callable[..., Any], dataframe: pd.DataFrame, pair: str
+    ) -> list[pd.DataFrame]:
         try:
-            return _own_columns(method(dataframe.copy(), {"pair": pair}), len(dataframe))
+            copy = dataframe.copy(deep=not _COPY_ON_WRITE)
+            return _own_columns(method(copy, {"pair": pair}), len(dataframe))
         except Exception as error:
             raise StrategyError(
                 f"{pair}: mlpipe_features of {type(self.strategy).__name__} failed: "
@@ -124,22 +154,34 @@ def frames_of(dp: DataProvider, *, live: bool) -> Frames:
     return kind(lambda pair, timeframe: dp.get_pair_dataframe(pair, timeframe))
 
 
-def _own_columns(frame: Any, n_candles: int) -> pd.DataFrame:
+def _no_feature() -> ConfigError:
+    return ConfigError(
+        "FeatureConfig: no feature is left, and the strategy adds none of its own. Switch on a group "
+        "(include_price_features …)."
+    )
+
+
+def _own_columns(frame: Any, n_candles: int) -> list[pd.DataFrame]:
     """The user's features, usable."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"it must return the dataframe, found {type(frame).__name__}")
     if len(frame) != n_candles:
         raise ValueError(f"it must keep every row, found {len(frame)} rows for {n_candles} candles")
     columns = [name for name in frame.columns if str(name).startswith(USER_FEATURE_PREFIX)]
-    return _usable(frame[columns])
+    return _usable(frame, columns)
 
 
-def _usable(features: pd.DataFrame) -> pd.DataFrame:
-    """float32, infinities as NaN; one column at a time, because the block may be most of the memory there is."""
-    block = np.empty(features.shape, dtype=np.float32, order="F")
+def _usable(frame: pd.DataFrame, columns: Sequence[str]) -> list[pd.DataFrame]:
+    """float32, infinities as NaN, in one frame; none without columns.
+
+    One column at a time, because the block may be most of the memory there is.
+    """
+    if not columns:
+        return []
+    block = np.empty((len(frame), len(columns)), dtype=np.float32, order="F")
     with np.errstate(over="ignore"):
-        for position in range(features.shape[1]):
+        for position, name in enumerate(columns):
             target = block[:, position]
-            target[:] = features.iloc[:, position].to_numpy(dtype=np.float64, na_value=np.nan)
+            target[:] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
             target[np.isinf(target)] = np.nan
-    return pd.DataFrame(block, index=features.index, columns=features.columns, copy=False)
+    return [pd.DataFrame(block, index=frame.index, columns=pd.Index(columns), copy=False)]

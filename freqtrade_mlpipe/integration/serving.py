@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from freqtrade_mlpipe.config import MLPipeConfig
+from freqtrade_mlpipe.config import FeatureConfig, MLPipeConfig
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import FeatureEngineer
 from freqtrade_mlpipe.registry.bundle import Bundle
@@ -15,11 +15,20 @@ from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 
 @dataclass(frozen=True)
 class Served:
-    """A verified bundle, the engineer that computes its features, and the version it came from."""
+    """A verified bundle, the engineer that computes its features, the version it came from, and who wants it served."""
 
     resolved: ResolvedVersion
     bundle: Bundle
     engineer: FeatureEngineer
+    note: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Version and digest."""
+        return self.resolved.version, self.resolved.digest
+
+    def __str__(self) -> str:
+        return f"{self.resolved.name} version {self.resolved.version}"
 
 
 def resolve_served(config: MLPipeConfig) -> ResolvedVersion:
@@ -32,7 +41,7 @@ def resolve_served(config: MLPipeConfig) -> ResolvedVersion:
     BundleError
         When its files are corrupt.
     """
-    return _cache(config).resolve(config.model_name, config.serving.version)
+    return cache_of(config).resolve(config.model_name, config.serving.version)
 
 
 def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str) -> Served:
@@ -43,7 +52,7 @@ def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str)
     BundleError
         When the bundle is corrupt or was trained on another timeframe.
     """
-    bundle = _load(_cache(config), resolved)
+    bundle = _load(cache_of(config), resolved)
     trained_on = bundle.manifest.timeframe
     if trained_on != timeframe:
         raise BundleError(
@@ -54,14 +63,24 @@ def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str)
 
 
 def engineer_of(bundle: Bundle) -> FeatureEngineer:
-    """What computes the catalogue features that a bundle was trained with."""
+    """What computes the catalogue features that a bundle was trained with; the same object for the same features.
+
+    So a bot goes on with the features it follows when another version takes over.
+    """
     manifest = bundle.manifest
-    return FeatureEngineer(
-        manifest.feature_config(), timeframe=manifest.timeframe, pairs=manifest.pairs
+    return _engineer(
+        manifest.feature_config().model_dump_json(), manifest.timeframe, manifest.pairs
     )
 
 
-def _cache(config: MLPipeConfig) -> BundleCache:
+@lru_cache(maxsize=8)
+def _engineer(features: str, timeframe: str | None, pairs: tuple[str, ...]) -> FeatureEngineer:
+    config = FeatureConfig.model_validate_json(features)
+    return FeatureEngineer(config, timeframe=timeframe, pairs=pairs)
+
+
+def cache_of(config: MLPipeConfig) -> BundleCache:
+    """The cache that all strategies of a process share."""
     settings = config.registry
     trusted = settings.trusted_keys if settings.require_signature else None
     return _cache_at(settings.directory, settings.tracking_uri, trusted)

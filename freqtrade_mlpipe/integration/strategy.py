@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES, CandleType, RunMode
+from freqtrade.enums import OPTIMIZE_MODES, TRADE_MODES, CandleType, RunMode, SignalDirection
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import MLPipeConfig, Task
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
-from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, Frames
+from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, FrameKey, Frames
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
+from freqtrade_mlpipe.integration.live import LiveServing
 from freqtrade_mlpipe.integration.results import SERVED_KEY, hide_passwords, log_at_exit
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
+from freqtrade_mlpipe.integration.voice import Voice
+from freqtrade_mlpipe.integration.watching import start_watching
+from freqtrade_mlpipe.integration.window import with_columns
+from freqtrade_mlpipe.registry.cache import ResolvedVersion
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,7 @@ class MLPipeMixin(IStrategy):
             raise OperationalException(str(error)) from error
         self._mlpipe_served: Served | None = None
         self._mlpipe_frames: Frames | None = None
+        self._mlpipe_live: LiveServing | None = None
         self._mlpipe_warned: set[str] = set()
         self.startup_candle_count: int = max(self.startup_candle_count, warm_up)
         if config.get("runmode") in OPTIMIZE_MODES:
@@ -94,10 +101,15 @@ class MLPipeMixin(IStrategy):
 
     def __getstate__(self) -> dict[str, Any]:
         """Hyperopt sends the strategy to its workers; they load the model from the cache themselves."""
-        return {**self.__dict__, "_mlpipe_served": None, "_mlpipe_frames": None}
+        return {
+            **self.__dict__,
+            "_mlpipe_served": None,
+            "_mlpipe_frames": None,
+            "_mlpipe_live": None,
+        }
 
     def bot_start(self, **kwargs: Any) -> None:
-        """Resolve, verify, load and self-test the model.
+        """Resolve, verify, load and self-test the model; in a bot, go on asking the registry in the background.
 
         Raises
         ------
@@ -105,6 +117,9 @@ class MLPipeMixin(IStrategy):
             When there is no usable model and `serving.on_missing` is "raise".
         """
         super().bot_start(**kwargs)
+        if self.config.get("runmode") in TRADE_MODES:
+            self._start_live()
+            return
         if self.mlpipe.tracking.log_backtests and self.config.get("runmode") == RunMode.BACKTEST:
             log_at_exit(self.config)
         self._mlpipe_served = None
@@ -118,8 +133,36 @@ class MLPipeMixin(IStrategy):
         except MLPipeError as error:
             raise ServingError(str(error)) from error
 
-    def _load(self) -> Served:
-        served = load_served(self.mlpipe, resolve_served(self.mlpipe), self.timeframe)
+    def _start_live(self) -> None:
+        self._stop_live()
+        me = weakref.ref(self)
+        live = self._mlpipe_live = LiveServing(
+            self.mlpipe, lambda resolved: _alive(me)._load(resolved), self._voice
+        )
+        start_watching(live, self, self.mlpipe)
+        try:
+            live.start(self)
+        except MLPipeError as error:
+            if self.mlpipe.serving.on_missing == "raise":
+                self._stop_live()
+                raise ServingError(str(error)) from error
+            logger.warning("No entries will be made: %s", error)
+
+    def _stop_live(self) -> None:
+        live, self._mlpipe_live, self._mlpipe_frames = self._mlpipe_live, None, None
+        if live is not None:
+            live.stop()
+
+    def ft_bot_cleanup(self) -> None:
+        """freqtrade's end of a bot, also before its configuration is loaded anew."""
+        self._stop_live()
+        super().ft_bot_cleanup()
+
+    def _voice(self, served: Served) -> Voice:
+        return Voice(served, StrategyFeatures(self, served.engineer))
+
+    def _load(self, resolved: ResolvedVersion | None = None) -> Served:
+        served = load_served(self.mlpipe, resolved or resolve_served(self.mlpipe), self.timeframe)
         served.bundle.self_test(StrategyFeatures(self, served.engineer))
         needed = served.engineer.startup_candles
         if needed > self.startup_candle_count:
@@ -152,14 +195,21 @@ class MLPipeMixin(IStrategy):
         StrategyError
             When `mlpipe_features` fails, or does not give one row of numbers a candle.
         """
-        return self._features()(dataframe, metadata["pair"], self._frames())
+        frames = self._frames()
+        frames.refresh()
+        return self._features()(dataframe, metadata["pair"], frames)
 
     def _features(self) -> StrategyFeatures:
-        if self._mlpipe_served is not None:
-            return StrategyFeatures(self, self._mlpipe_served.engineer)
+        served = self._current()
+        if served is not None:
+            return StrategyFeatures(self, served.engineer)
         pairs = self.config.get("exchange", {}).get("pair_whitelist", [])
         engineer = FeatureEngineer(self.mlpipe.features, timeframe=self.timeframe, pairs=pairs)
         return StrategyFeatures(self, engineer)
+
+    def _current(self) -> Served | None:
+        """The model that speaks, if one is loaded."""
+        return self._mlpipe_served if self._mlpipe_live is None else self._mlpipe_live.served
 
     def _frames(self) -> Frames:
         """Candles of other pairs and timeframes; they stand still in a backtest, and move on in a bot."""
@@ -168,7 +218,6 @@ class MLPipeMixin(IStrategy):
         if self._mlpipe_frames is None:
             live = self.config.get("runmode") in TRADE_MODES
             self._mlpipe_frames = frames_of(self.dp, live=live)
-        self._mlpipe_frames.refresh()
         return self._mlpipe_frames
 
     def informative_pairs(self) -> list[tuple[str, str]]:
@@ -179,8 +228,32 @@ class MLPipeMixin(IStrategy):
         """freqtrade's list; ours stay in it when a strategy's own `informative_pairs` does not call this one."""
         found: list[tuple[str, str, CandleType]] = super().gather_informative_pairs()
         kind = self.config.get("candle_type_def", CandleType.SPOT)
-        ours = [(pair, timeframe, kind) for pair, timeframe in MLPipeMixin.informative_pairs(self)]
-        return list(dict.fromkeys([*found, *ours]))
+        keys = [*MLPipeMixin.informative_pairs(self), *self._turn()]
+        return list(dict.fromkeys([*found, *((*key, kind) for key in keys)]))
+
+    def _turn(self) -> list[FrameKey]:
+        """Called once an iteration, before candles are fetched: those that models need which may speak from now on."""
+        live = self._mlpipe_live
+        if live is None:
+            return []
+        pairs = self.dp.current_whitelist()
+        live.keep_only(pairs)
+        self._pass_on_messages(live)
+        return [
+            key
+            for served in live.turn()
+            for key in StrategyFeatures(self, served.engineer).frame_keys(pairs)
+        ]
+
+    def analyze(self, pairs: list[str]) -> None:
+        """freqtrade's analysis of all pairs of a bot; then what was predicted is written down."""
+        super().analyze(pairs)
+        if self._mlpipe_live is not None:
+            self._mlpipe_live.hand_over()
+
+    def _pass_on_messages(self, live: LiveServing) -> None:
+        if getattr(self, "dp", None) is not None:
+            live.notifier.flush(lambda message: self.dp.send_msg(message, always_send=True))
 
     def populate_indicators(
         self, dataframe: pd.DataFrame, metadata: dict[str, Any]
@@ -192,7 +265,15 @@ class MLPipeMixin(IStrategy):
         """Return the candles with the prediction columns added.
 
         A trading bot never sees an exception from here: rows that cannot be predicted get ``mlpipe_do_predict`` 0.
+        There a candle is answered once, by the version that spoke when it was new, and keeps that answer.
         """
+        live = self._mlpipe_live
+        if live is not None:
+            columns = live.columns(
+                dataframe, metadata["pair"], self._frames(), self._more_columns()
+            )
+            self._pass_on_messages(live)
+            return with_columns(dataframe, columns)
         dataframe["mlpipe_proba"] = float("nan")
         dataframe["mlpipe_edge"] = float("nan")
         dataframe["mlpipe_signal"] = 0
@@ -212,13 +293,8 @@ class MLPipeMixin(IStrategy):
                 return dataframe
             features = self.mlpipe_compute(dataframe, metadata)
             prediction = served.bundle.predict(features, pd.DatetimeIndex(dataframe["date"]))
-        except Exception as error:
-            if self.config.get("runmode") not in TRADE_MODES:
-                if isinstance(error, MLPipeError):
-                    raise ServingError(f"{metadata['pair']}: no predictions: {error}") from error
-                raise
-            self._warn_once(f"{metadata['pair']}: no predictions, {type(error).__name__}: {error}")
-            return dataframe
+        except MLPipeError as error:
+            raise ServingError(f"{metadata['pair']}: no predictions: {error}") from error
         dataframe["mlpipe_proba"] = prediction.proba
         dataframe["mlpipe_edge"] = prediction.edge
         dataframe["mlpipe_signal"] = prediction.signal
@@ -235,14 +311,26 @@ class MLPipeMixin(IStrategy):
     def _more_columns(self) -> dict[str, float]:
         """Columns that not every model has, without an answer: those of the model and of the one that is configured."""
         tasks = {self.mlpipe.labels.task}
-        if self._mlpipe_served is not None:
-            tasks.add(self._mlpipe_served.bundle.manifest.label_config().task)
+        served = self._current()
+        if served is not None:
+            tasks.add(served.bundle.members[-1].model.task)
         names = [name for task in sorted(tasks) for name in _MORE_COLUMNS[task]]
         return dict.fromkeys(names, float("nan"))
 
+    def get_entry_signal(
+        self, pair: str, timeframe: str, dataframe: pd.DataFrame
+    ) -> tuple[SignalDirection | None, str | None]:
+        """freqtrade's entry signal; none while a policy pauses entries. Exits go on."""
+        if self._mlpipe_live is not None and self._mlpipe_live.entries_paused():
+            return None, None
+        found: tuple[SignalDirection | None, str | None] = super().get_entry_signal(
+            pair, timeframe, dataframe
+        )
+        return found
+
     def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
         """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""
-        served = self._mlpipe_served or self._reload()
+        served = self._current() or self._reload()
         if served is None:
             return False
         horizon = served.bundle.manifest.label_config().horizon_candles
@@ -265,3 +353,10 @@ class MLPipeMixin(IStrategy):
         if message not in self._mlpipe_warned:
             self._mlpipe_warned.add(message)
             logger.warning(message)
+
+
+def _alive(reference: weakref.ref[MLPipeMixin]) -> MLPipeMixin:
+    strategy = reference()
+    if strategy is None:
+        raise ServingError("The strategy is gone.")
+    return strategy

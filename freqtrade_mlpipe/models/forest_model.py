@@ -6,10 +6,12 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import Task
 from freqtrade_mlpipe.exceptions import BundleError
@@ -28,6 +30,7 @@ TRUSTED_TYPES = ("sklearn.tree._tree.Tree",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SCHEMA = "schema.json"
 _LEVELS = 63
+_FEW_ROWS = 8
 # A forest's arrays unpack to 3 to 6 times the file.
 _MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO = 16 * 1024**2, 30
 _BINARY, _THREE, _SHIFT = [0, 1], [2, 3, 4], 3
@@ -63,6 +66,10 @@ class ForestModel:
             for tree in forest.estimators_
         ]
 
+    @cached_property
+    def _table(self) -> _NodeTable:
+        return _NodeTable(self._trees)
+
     @property
     def n_features(self) -> int:
         """Number of columns."""
@@ -83,10 +90,13 @@ class ForestModel:
 
         A class it never saw has the probability 0.
         """
-        total = np.zeros((len(X), *self._trees[0][1].shape[1:]))
-        for tree, share in self._trees:
-            total += share.take(tree.apply(X), axis=0)
-        found: Vector = total / len(self._trees)
+        if len(X) <= _FEW_ROWS:
+            found = self._table.mean_share(X)
+        else:
+            total = np.zeros((len(X), *self._trees[0][1].shape[1:]))
+            for tree, share in self._trees:
+                total += share.take(tree.apply(X), axis=0)
+            found = total / len(self._trees)
         if self._task != "three_class":
             return found
         proba = np.zeros((len(X), len(_THREE)))
@@ -107,6 +117,56 @@ class ForestModel:
 
             self._raw = _canonical(skops.io.dumps(self._forest))
         return self._raw
+
+
+def _sides(trees: list[tuple[Any, Vector]], starts: NDArray[np.int64]) -> Iterator[tuple[Any, Any]]:
+    """The right and left children of each tree's nodes, by their place in a table of all trees."""
+    for (tree, _), start in zip(trees, starts, strict=True):
+        yield tree.children_right + start, tree.children_left + start
+
+
+class _NodeTable:
+    """The nodes of all trees in one table: a few rows go down all trees at once.
+
+    For one row this is several times as fast as scikit-learn's call for each tree, and the same to the last bit.
+    """
+
+    def __init__(self, trees: list[tuple[Any, Vector]]) -> None:
+        sizes = [int(tree.node_count) for tree, _ in trees]
+        starts = np.cumsum([0, *sizes[:-1]])
+        self._roots = starts.astype(np.intp)
+        self._share = np.concatenate([share for _, share in trees])
+        leaf = np.concatenate([tree.children_left == -1 for tree, _ in trees])
+        here = np.arange(len(leaf))
+        self._feature = np.concatenate([tree.feature for tree, _ in trees]).astype(np.intp)
+        self._feature[leaf] = 0
+        self._threshold = np.concatenate([tree.threshold for tree, _ in trees])
+        children = [
+            np.where(leaf, here, np.concatenate(side)) for side in zip(*_sides(trees, starts), strict=True)
+        ]  # fmt: skip
+        self._children = np.column_stack(children).astype(np.intp).ravel()
+        self._depth = self._levels(leaf)
+
+    def _levels(self, leaf: NDArray[np.bool_]) -> int:
+        """Steps from a root to the deepest leaf; the file's own word for it may be wrong."""
+        level, depth = self._roots, 0
+        while not leaf[level].all():
+            inner = level[~leaf[level]]
+            level = np.unique(self._children.reshape(-1, 2)[inner])
+            depth += 1
+        return depth
+
+    def mean_share(self, X: Matrix) -> Vector:
+        """Mean over the trees of what a row's leaf holds, added up in the order of the trees."""
+        # scikit-learn compares float32 features with float64 thresholds.
+        values = X.astype(np.float64).ravel()
+        base = np.arange(len(X))[:, None] * X.shape[1]
+        node = np.repeat(self._roots[None, :], len(X), axis=0)
+        for _ in range(self._depth):
+            left = values.take(self._feature.take(node) + base) <= self._threshold.take(node)
+            node = self._children.take(2 * node + left)
+        total: Vector = np.add.accumulate(self._share.take(node, axis=0), axis=1)[:, -1]
+        return total / len(self._roots)
 
 
 # Leaves are a share of a tree's rows: smaller trees of fewer rows, as while searching, have the shape of larger ones.

@@ -23,16 +23,28 @@ from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.files import SIGNATURE_FILE, read_file, write_atomically
 
 if TYPE_CHECKING:
+    from freqtrade_mlpipe.registry.ledger import LedgerEntry
     from freqtrade_mlpipe.registry.store import ModelRegistry
 
 CACHE_NAME = "cache"
 PRODUCTION = "production"
 LATEST = "latest"
+CHALLENGER = "challenger"
+_SERVED = "served"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_WANTED = re.compile(r"production|latest|[0-9]{1,9}")
+_WANTED = re.compile(r"production|challenger|latest|[0-9]{1,9}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTERS = "pointers"
 _MAX_POINTER_BYTES = 10_000
+
+
+class NothingInProductionError(RegistryError):
+    """The registry answers, and says that nothing is in production."""
+
+
+class NoChallengerError(RegistryError):
+    """Nothing is to be predicted beside production."""
+
 
 Download = Callable[[Path], Path]
 """Copies a bundle into the folder given; the path of the copy."""
@@ -99,7 +111,8 @@ class BundleCache:
         Parameters
         ----------
         version
-            A version's number, "latest" (the newest that was registered), or None for production.
+            A version's number, "latest" (the newest that was registered), "challenger" (what is predicted beside
+            production), or None for production.
 
         Raises
         ------
@@ -109,22 +122,54 @@ class BundleCache:
         BundleError
             The bundle is corrupt in the registry, and not here either.
         """
-        wanted = version or PRODUCTION
-        if not (_MODEL_NAME.fullmatch(model_name) and _WANTED.fullmatch(wanted)):
-            raise RegistryError(
-                f"There is no version {wanted!r} of {model_name!r}: give a model's name and a "
-                "version's number, 'latest', or nothing for production."
-            )
+        wanted = _checked(model_name, version)
         try:
             resolved = self._ask(model_name, wanted)
         except (RegistryUnavailableError, TrackingError) as error:
             return self._recall(model_name, wanted, error)
+        self._point(wanted, resolved)
+        return resolved
+
+    def ask(self, model_name: str, version: str | None = None) -> tuple[str, str]:
+        """Number and digest of what `resolve` would give now; nothing is fetched.
+
+        Raises
+        ------
+        RegistryError
+            As `resolve`, and when the registry cannot be asked.
+        """
+        return self._store().resolve(model_name, _checked(model_name, version))
+
+    def decision(self, model_name: str) -> LedgerEntry | None:
+        """The promotion or rollback that put the present production version there; None where there was none.
+
+        Raises
+        ------
+        RegistryError
+            The registry cannot be asked.
+        """
+        return self._store().get_deciding_entry(model_name)
+
+    def remember_served(self, resolved: ResolvedVersion) -> None:
+        """Note which version passed its self-test and speaks, for `recall_served`."""
+        self._point(_SERVED, resolved)
+
+    def recall_served(self, model_name: str, why: MLPipeError) -> ResolvedVersion:
+        """The version that spoke last, whatever the registry says now.
+
+        Raises
+        ------
+        RegistryError
+            None did, or it is gone from the cache; the message starts with `why`.
+        """
+        return self._recall(model_name, _SERVED, why)
+
+    def _point(self, wanted: str, resolved: ResolvedVersion) -> None:
         pointer = {**asdict(resolved), "path": None}
         data = json.dumps(pointer, sort_keys=True).encode()
-        path = self._pointer(model_name, wanted)
+        path = self._pointer(resolved.name, wanted)
         if not path.exists() or path.read_bytes() != data:
             write_atomically(path, data)
-        return resolved
 
     def load(self, resolved: ResolvedVersion) -> Bundle:
         """Load a resolved bundle; one that rotted in the cache is fetched anew.
@@ -240,19 +285,22 @@ class BundleCache:
         return True
 
     def _ask(self, model_name: str, wanted: str) -> ResolvedVersion:
-        if self._registry is None:
-            from freqtrade_mlpipe.registry.store import ModelRegistry
-
-            self._registry = ModelRegistry(self._tracking_uri, self.directory)
-        number, digest = self._registry.resolve(model_name, wanted)
+        registry = self._store()
+        number, digest = registry.resolve(model_name, wanted)
         place = self.path_of(digest)
         if not (self._is_sound(place, digest) and self._is_trusted(place, digest)):
-            registry = self._registry
             place = self.fetch(
                 digest, lambda folder: registry.copy_to(model_name, number, folder), refresh=True
             )
             self.require_trust(place, digest)
         return ResolvedVersion(model_name, number, digest, place)
+
+    def _store(self) -> ModelRegistry:
+        if self._registry is None:
+            from freqtrade_mlpipe.registry.store import ModelRegistry
+
+            self._registry = ModelRegistry(self._tracking_uri, self.directory)
+        return self._registry
 
     def _recall(self, model_name: str, wanted: str, error: MLPipeError) -> ResolvedVersion:
         path = self._pointer(model_name, wanted)
@@ -277,3 +325,13 @@ class BundleCache:
 
     def _pointer(self, model_name: str, wanted: str) -> Path:
         return self.root / _POINTERS / f"{model_name}@{wanted}.json"
+
+
+def _checked(model_name: str, version: str | None) -> str:
+    wanted = version or PRODUCTION
+    if not (_MODEL_NAME.fullmatch(model_name) and _WANTED.fullmatch(wanted)):
+        raise RegistryError(
+            f"There is no version {wanted!r} of {model_name!r}: give a model's name and a "
+            "version's number, 'latest', or nothing for production."
+        )
+    return wanted

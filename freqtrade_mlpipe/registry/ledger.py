@@ -19,11 +19,13 @@ from typing import Any, Literal
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.connection import Connection
 
-Action = Literal["promote", "rollback", "archive", "delete"]
+Action = Literal["promote", "rollback", "archive", "delete", "challenge", "withdraw"]
 
 SUFFIX = ".promotions"
 _ENTRY_TAG = "mlpipe.entry"
 _NEWEST = 8
+_BESIDE = ("challenge", "withdraw")
+"""Actions that concern the challenger only."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class LedgerEntry:
         Whether the gates were overridden.
     at
         When it was decided (UTC).
+    challenger, challenger_digest
+        The version that bots predict beside production afterwards, and its bundle's digest; or None.
     """
 
     expect: int
@@ -61,11 +65,15 @@ class LedgerEntry:
     forced: bool
     at: datetime
     number: int = 0
+    challenger: str | None = None
+    challenger_digest: str | None = None
 
     def to_tags(self) -> dict[str, str]:
         """The entry as the tags of its version."""
         values = {**asdict(self), "at": self.at.isoformat()}
         del values["number"]
+        if self.challenger is None:
+            del values["challenger"], values["challenger_digest"]
         return {_ENTRY_TAG: json.dumps(values, sort_keys=True)}
 
     @classmethod
@@ -93,6 +101,8 @@ class LedgerState:
         Number of the last counting entry, 0 for none.
     production, digest
         The production version and its bundle's digest, or None.
+    challenger, challenger_digest
+        The same of the version that is predicted beside it.
     entries
         The counting entries, oldest first.
     stack
@@ -108,6 +118,8 @@ class LedgerState:
     head: int = 0
     production: str | None = None
     digest: str | None = None
+    challenger: str | None = None
+    challenger_digest: str | None = None
     entries: tuple[LedgerEntry, ...] = ()
     stack: tuple[str, ...] = ()
     retired: frozenset[str] = frozenset()
@@ -117,6 +129,13 @@ class LedgerState:
     def rollback_target(self) -> str | None:
         """The version that was in production before the present one and still exists, or None."""
         return self.stack[-2] if len(self.stack) > 1 else None
+
+    def deciding(self) -> LedgerEntry | None:
+        """The promotion or rollback that put the present version into production, or None."""
+        moves = (
+            entry for entry in reversed(self.entries) if entry.action in ("promote", "rollback")
+        )
+        return next(moves, None)
 
     def digest_of(self, version: str) -> str | None:
         """The digest under which `version` was last in production, or None if it never was."""
@@ -163,15 +182,19 @@ def fold(entries: Sequence[LedgerEntry]) -> LedgerState:
         head=last.number if last else 0,
         production=last.production if last else None,
         digest=last.digest if last else None,
+        challenger=last.challenger if last else None,
+        challenger_digest=last.challenger_digest if last else None,
         entries=counted,
         stack=tuple(stack),
         retired=frozenset(retired),
         deleted=frozenset(deleted),
-        notes={entry.version: entry.reason for entry in counted},
+        notes={entry.version: entry.reason for entry in counted if entry.action not in _BESIDE},
     )
 
 
 def _apply(entry: LedgerEntry, stack: list[str], retired: set[str], deleted: set[str]) -> None:
+    if entry.action in _BESIDE:
+        return
     if entry.action == "archive":
         retired.add(entry.version)
         return

@@ -8,10 +8,18 @@ from typing import Any
 
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle
-from freqtrade_mlpipe.registry.cache import LATEST, PRODUCTION, BundleCache
+from freqtrade_mlpipe.registry.cache import (
+    CHALLENGER,
+    LATEST,
+    PRODUCTION,
+    BundleCache,
+    NoChallengerError,
+    NothingInProductionError,
+)
 from freqtrade_mlpipe.registry.catalogue import Catalogue
 from freqtrade_mlpipe.registry.comparison import Contender, VersionComparison, compare
 from freqtrade_mlpipe.registry.connection import Connection
+from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.facts import contender_of
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.record import Record, RecordKind
@@ -74,6 +82,19 @@ class RegistryReader:
         """The names of all registered models, sorted."""
         return self._catalogue.names()
 
+    def get_challenger(self, name: str) -> ModelVersion | None:
+        """The version that is predicted beside production, or None."""
+        state = self._catalogue.ledger(name).read()
+        return (
+            None
+            if state.challenger is None
+            else self._catalogue.find(name, state.challenger, state)
+        )
+
+    def get_deciding_entry(self, name: str) -> LedgerEntry | None:
+        """The promotion or rollback that put the present version into production, or None."""
+        return self._catalogue.ledger(name).read().deciding()
+
     def get_model_history(self, name: str) -> tuple[LedgerEntry, ...]:
         """Every promotion, rollback, archiving and deletion that counted, oldest first.
 
@@ -86,20 +107,22 @@ class RegistryReader:
         return self._catalogue.ledger(name).read().entries
 
     def resolve(self, name: str, wanted: str) -> tuple[str, str]:
-        """Version and digest of `wanted`: a number, "latest" or "production".
+        """Version and digest of `wanted`: a number, "latest", "production" or "challenger".
 
         Raises
         ------
         RegistryError
-            No such version, or nothing in production.
+            No such version, nothing in production, or no challenger.
         """
+        if wanted == CHALLENGER:
+            last = self._catalogue.ledger(name).last()
+            if last is None or last.challenger is None or last.challenger_digest is None:
+                raise NoChallengerError(f"{name} has no challenger. Name one first.")
+            return last.challenger, last.challenger_digest
         if wanted == PRODUCTION:
             last = self._catalogue.ledger(name).last()
             if last is None or last.production is None or last.digest is None:
-                self._catalogue.require_model(name)
-                raise RegistryError(
-                    f"{name} has no production version. Promote one first, or pin a version."
-                )
+                raise self._nothing_in_production(name)
             return last.production, last.digest
         chosen = (
             self.get_all_versions(name)[:1]
@@ -198,6 +221,17 @@ class RegistryReader:
         """
         chosen = self.get_version(name, version)
         return copy_bundle(chosen.model_path, dst, chosen.digest)
+
+    def _nothing_in_production(self, name: str) -> NothingInProductionError:
+        try:
+            self._catalogue.require_model(name)
+        except RegistryUnavailableError:
+            raise
+        except RegistryError as error:
+            return NothingInProductionError(str(error))
+        return NothingInProductionError(
+            f"{name} has no production version. Promote one first, or pin a version."
+        )
 
     def copy_to(self, name: str, version: str, folder: Path) -> Path:
         """Copy a version's files as they are, unverified, into `folder`; their path."""

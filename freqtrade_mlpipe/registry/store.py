@@ -287,6 +287,48 @@ class ModelRegistry(RegistryNotes):
         state = self._transitions.rollback(name, target, decision)
         return self._catalogue.find(name, str(state.production), state)
 
+    def set_challenger(
+        self,
+        name: str,
+        version: str | int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        now: datetime | None = None,
+    ) -> ModelVersion:
+        """Let bots predict a version beside production, without trading it; the version.
+
+        There is one challenger, or none. It needs no validation, and ends when it is promoted, archived or deleted.
+
+        Raises
+        ------
+        RegistryError
+            Unknown, or in production.
+        BundleError
+            Its files are corrupt in the registry.
+        """
+        decision = Decision(reason=reason, actor=actor, now=now or datetime.now(UTC))
+        self._transitions.challenge(name, str(version), decision)
+        return self.get_version(name, version)
+
+    def remove_challenger(
+        self,
+        name: str,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        """Let bots predict nothing beside production any more; does nothing where there is no challenger.
+
+        Raises
+        ------
+        RegistryError
+            No such model.
+        """
+        decision = Decision(reason=reason, actor=actor, now=now or datetime.now(UTC))
+        self._transitions.withdraw(name, decision)
+
     def archive_model(
         self, name: str, version: str | int, *, reason: str = "", actor: str | None = None
     ) -> ModelVersion:
@@ -315,8 +357,8 @@ class ModelRegistry(RegistryNotes):
         self._transitions.retire("delete", name, str(version), decision)
 
     def plan_prune(self, name: str, keep: int) -> list[Prunable]:
-        """What `prune` would delete: not in production, not the version a rollback goes back to,
-        without tags, and not among the `keep` newest.
+        """What `prune` would delete: not in production, not the challenger, not the version a rollback
+        goes back to, without tags, and not among the `keep` newest.
 
         Raises
         ------

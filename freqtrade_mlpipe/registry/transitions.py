@@ -1,4 +1,4 @@
-"""Promote, roll back, archive, delete: decisions that land whole or not at all.
+"""Promote, roll back, archive, delete, challenge: decisions that land whole or not at all.
 
 A decision is one ledger entry. Everything else (alias, status tags, removed files) follows from the
 ledger and is repaired by `reconcile` after a crash.
@@ -24,7 +24,7 @@ from freqtrade_mlpipe.registry.versions import (
     read_version,
 )
 
-ALIAS = "production"
+ALIAS, CHALLENGER_ALIAS = "production", "challenger"
 _ATTEMPTS = 20
 
 Decide = Callable[[LedgerState], LedgerEntry | None]
@@ -47,6 +47,11 @@ class Decision:
     def entry(self, action: Action, chosen: ModelVersion, state: LedgerState) -> LedgerEntry:
         """The ledger entry of this decision, made on `state`."""
         moves = action in ("promote", "rollback")
+        challenger = (state.challenger, state.challenger_digest)
+        if action == "challenge":
+            challenger = (chosen.version, chosen.digest)
+        elif chosen.version == state.challenger:
+            challenger = (None, None)  # promoted, archived, deleted or withdrawn
         return LedgerEntry(
             expect=state.head,
             action=action,
@@ -58,6 +63,8 @@ class Decision:
             reason=self.reason,
             forced=self.forced,
             at=self.now,
+            challenger=challenger[0],
+            challenger_digest=challenger[1],
         )
 
 
@@ -120,6 +127,33 @@ class Transitions:
 
         return self._land(name, decide)
 
+    def challenge(self, name: str, version: str, decision: Decision) -> LedgerState:
+        """Let bots predict a version beside production."""
+
+        def decide(state: LedgerState) -> LedgerEntry | None:
+            chosen = self._catalogue.find(name, version, state)
+            if chosen.status is ModelStatus.PRODUCTION:
+                raise VersionInUseError(
+                    f"Version {version} of {name} is in production: it cannot challenge itself. Name another one."
+                )
+            if chosen.version == state.challenger:
+                return None
+            self._catalogue.check_stored(chosen)
+            return decision.entry("challenge", chosen, state)
+
+        return self._land(name, decide)
+
+    def withdraw(self, name: str, decision: Decision) -> LedgerState:
+        """Let bots predict nothing beside production any more."""
+
+        def decide(state: LedgerState) -> LedgerEntry | None:
+            if state.challenger is None:
+                return None
+            chosen = self._catalogue.find(name, state.challenger, state)
+            return decision.entry("withdraw", chosen, state)
+
+        return self._land(name, decide)
+
     def reconcile(self, name: str) -> LedgerState:
         """Let alias, status tags and deletions follow the ledger, until it stands still."""
         ledger = self._catalogue.ledger(name)
@@ -135,20 +169,24 @@ class Transitions:
     def gaps(self, name: str, state: LedgerState) -> Iterator[tuple[str, Callable[[], None]]]:
         """What does not follow the ledger yet: a sentence, and the call that mends it."""
         connection = self._catalogue.connection
-        alias = connection.get_alias(name, ALIAS)
-        if state.production is None and alias is not None:
-            yield (
-                f"the alias names version {alias}, nothing is in production",
-                partial(connection.delete_alias, name, ALIAS),
-            )
-        elif state.production is not None and alias != state.production:
-            yield (
-                f"the alias names {_version(alias)}, {_version(state.production)} is in production",
-                partial(connection.set_alias, name, ALIAS, state.production),
-            )
-        for found in connection.list_versions(name):
-            number = str(found.version)
-            if not is_ours(found):
+        for alias, wanted, role in (
+            (ALIAS, state.production, "in production"),
+            (CHALLENGER_ALIAS, state.challenger, "the challenger"),
+        ):
+            found = connection.get_alias(name, alias)
+            if wanted is None and found is not None:
+                yield (
+                    f"the alias names version {found}, nothing is {role}",
+                    partial(connection.delete_alias, name, alias),
+                )
+            elif wanted is not None and found != wanted:
+                yield (
+                    f"the alias names {_version(found)}, {_version(wanted)} is {role}",
+                    partial(connection.set_alias, name, alias, wanted),
+                )
+        for listed in connection.list_versions(name):
+            number = str(listed.version)
+            if not is_ours(listed):
                 continue
             if number in state.deleted:
                 yield (
@@ -156,10 +194,10 @@ class Transitions:
                     partial(self._catalogue.finish_deletion, name, number),
                 )
                 continue
-            status = read_version(found, state, self._catalogue.locate).status
-            if found.tags.get(STATUS_TAG) != status.value:
+            status = read_version(listed, state, self._catalogue.locate).status
+            if listed.tags.get(STATUS_TAG) != status.value:
                 yield (
-                    f"version {number} is tagged {found.tags.get(STATUS_TAG)}, it is {status.value}",
+                    f"version {number} is tagged {listed.tags.get(STATUS_TAG)}, it is {status.value}",
                     partial(connection.set_tag, name, number, STATUS_TAG, status.value),
                 )
 

@@ -70,10 +70,10 @@ class Upkeep:
         self._transitions = transitions
 
     def prunable(self, name: str, keep: int) -> list[Prunable]:
-        """What is not in production, next to roll back to, tagged, or among the `keep` newest."""
+        """What is neither in production, its challenger, next to roll back to, tagged, nor among the `keep` newest."""
         self._catalogue.require_model(name)
         state = self._catalogue.ledger(name).read()
-        kept = {state.production, state.rollback_target()}
+        kept = {state.production, state.challenger, state.rollback_target()}
         return [
             Prunable(version, self.bytes_of(version))
             for version in self._catalogue.all(name, state)[keep:]

@@ -370,6 +370,25 @@ class TestLiveFrames:
                 np.testing.assert_array_equal(found.to_numpy()[-8:], batch.to_numpy()[-8:])
         assert all(block.n_opened == 1 for block in live._live.values())
 
+    @pytest.mark.parametrize("n", [1, 2, 7])
+    def test_newest_rows_are_the_last_of_a_whole_frame(self, n):
+        of = engineer(
+            informative_timeframes=("4h",), informative_pairs=("BTC/USDT",), include_shifted_candles=2,
+            rank_features=("return_7",), include=("rsi", "return_7"), informative_features=("rsi",),
+        )  # fmt: skip
+        (live, seen), (whole, also_seen) = self.bot(), self.bot()
+        for end in range(1_500, 1_504):
+            frames = self.at(end)
+            seen.update(frames)
+            also_seen.update(frames)
+            for pair in ("ADA/USDT", "BTC/USDT"):
+                live.refresh()
+                whole.refresh()
+                df = frames[pair, "1h"]
+                found = of.newest(df, n, pair=pair, frames=live)
+                expected = of.transform(df, pair=pair, frames=whole).to_numpy()[-n:]
+                np.testing.assert_array_equal(found, expected)
+
     def test_revised_candle_of_another_frame_is_seen(self):
         live, seen = self.bot()
         frames = self.at(1_500)

@@ -1,0 +1,78 @@
+"""A bot's journal of live predictions, and the watch that judges them."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from freqtrade.exchange import timeframe_to_seconds
+
+from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
+from freqtrade_mlpipe.integration.serving import cache_of
+from freqtrade_mlpipe.registry.cache import ResolvedVersion
+
+if TYPE_CHECKING:
+    from freqtrade.strategy import IStrategy
+
+    from freqtrade_mlpipe.config import MLPipeConfig
+    from freqtrade_mlpipe.integration.live import LiveServing
+    from freqtrade_mlpipe.monitoring.models import WatchedModel
+
+logger = logging.getLogger(__name__)
+
+
+def start_watching(live: LiveServing, strategy: IStrategy, config: MLPipeConfig) -> None:
+    """Give the serving of a bot its journal and its watch; without them, if they cannot be had, it trades as well."""
+    try:
+        _start(live, strategy, config)
+    except (MLPipeError, OSError, ValueError):
+        logger.warning("Live predictions are neither written down nor watched.", exc_info=True)
+
+
+def _start(live: LiveServing, strategy: IStrategy, config: MLPipeConfig) -> None:
+    from freqtrade_mlpipe.monitoring.actions import retrain_action, rollback_action
+    from freqtrade_mlpipe.monitoring.journal import LiveJournal, journal_path
+    from freqtrade_mlpipe.monitoring.models import WatchedModel
+    from freqtrade_mlpipe.monitoring.watch import Watch
+
+    of_bot: dict[str, Any] = strategy.config
+    directory = config.registry.directory
+    journal = LiveJournal(
+        journal_path(directory, of_bot.get("bot_name")), config.monitoring.max_journal_mb * 2**20
+    )
+    me = weakref.ref(strategy)
+
+    def find(version: str, digest: str) -> WatchedModel:
+        bundle = live.bundle(digest)
+        if bundle is None:
+            cache = cache_of(config)
+            place = cache.path_of(digest)
+            bundle = cache.load(ResolvedVersion(config.model_name, version, digest, place))
+        return WatchedModel.of(bundle, version)
+
+    def candles(pair: str) -> pd.DataFrame:
+        strategy = me()
+        if strategy is None:
+            raise RegistryError("The strategy is gone.")
+        found: pd.DataFrame = strategy.dp.get_pair_dataframe(pair, strategy.timeframe)
+        return found
+
+    live.journal = journal
+    live.watch = Watch(
+        config.monitoring,
+        pd.Timedelta(seconds=timeframe_to_seconds(strategy.timeframe)),
+        journal,
+        find=find,
+        candles=candles,
+        tell=live.notifier.tell,
+        actions={
+            "rollback": rollback_action(config.registry),
+            "retrain": retrain_action(
+                directory,
+                of_bot.get("config_files") or [],
+                ["--userdir", str(of_bot["user_data_dir"]), "--strategy", type(strategy).__name__],
+            ),
+        },
+    )

@@ -1,0 +1,84 @@
+"""What was said about the candles of a pair's window: said once, and kept until the candle has left the window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[Any]]
+
+PROBA, EDGE, SIGNAL, DO_PREDICT, VERSION = (
+    "mlpipe_proba", "mlpipe_edge", "mlpipe_signal", "mlpipe_do_predict", "mlpipe_version",
+)  # fmt: skip
+SHORT_PROBA, FLAT_PROBA, SHORT_EDGE = "mlpipe_proba_short", "mlpipe_proba_flat", "mlpipe_edge_short"
+VALUE = "mlpipe_prediction"
+NOTHING: Mapping[str, float | int | str] = {
+    PROBA: np.nan, EDGE: np.nan, SIGNAL: 0, DO_PREDICT: 0, VERSION: "",
+}  # fmt: skip
+"""Columns of every model, and what they hold for a candle without an answer."""
+_TYPES = {SIGNAL: np.int8, DO_PREDICT: np.int8, VERSION: object}
+
+
+class Window:
+    """Answers by candle of one pair. It never forgets or changes one while the candle is in the bot's frame."""
+
+    def __init__(self) -> None:
+        self._seconds = np.empty(0, dtype=np.int64)
+        self._columns: Columns = {}
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def over(
+        self, seconds: NDArray[np.int64], names: Mapping[str, float | int | str]
+    ) -> tuple[Columns, NDArray[np.intp]]:
+        """The answers for candles that opened at `seconds`, and the places of those that have none.
+
+        Parameters
+        ----------
+        names
+            The columns wanted, and what they hold where there is no answer.
+        """
+        held = self._seconds
+        place = np.searchsorted(held, seconds)
+        known = np.zeros(len(seconds), dtype=bool)
+        inside = place < len(held)
+        known[inside] = held[place[inside]] == seconds[inside]
+        columns = {}
+        for name, nothing in names.items():
+            column = np.empty(len(seconds), dtype=_TYPES.get(name, np.float64))
+            column.fill(nothing)
+            if name in self._columns:
+                column[known] = self._columns[name][place[known]]
+            columns[name] = column
+        return columns, np.flatnonzero(~known)
+
+    def keep(self, seconds: NDArray[np.int64], columns: Columns) -> None:
+        """Keep all answers, candles in ascending order; rows without a version have none."""
+        answered = columns[VERSION] != ""
+        whole = bool(answered.all())
+        self._seconds = seconds if whole else seconds[answered]
+        self._columns = (
+            columns if whole else {name: values[answered] for name, values in columns.items()}
+        )
+
+
+def with_columns(dataframe: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """The candles with columns added or replaced, all at once: each column alone costs as much as all together."""
+    there = [name for name in columns if name in dataframe.columns]
+    version = columns[VERSION]
+    if len(version) and (version == version[-1]).all():
+        columns = {**columns, VERSION: _repeated(version[-1], len(version))}
+    added = pd.DataFrame(columns, index=dataframe.index)
+    return pd.concat([dataframe.drop(columns=there) if there else dataframe, added], axis=1)
+
+
+@lru_cache(maxsize=32)
+def _repeated(version: str, n: int) -> Any:
+    """A column of one version, as pandas keeps strings: to make it takes as long as all other columns."""
+    return pd.Series(np.full(n, version, dtype=object)).array
