@@ -527,6 +527,50 @@ class ServingConfig(Section):
     on_missing: Literal["raise", "no_entries"] = "raise"
 
 
+Policy = Literal["alert", "pause_entries", "rollback", "retrain"]
+
+
+class MonitoringConfig(Section):
+    """How the model that trades is watched, and what happens when it drifts.
+
+    `window_candles`, `step_candles` and `false_alarms` are fixed when a model is trained: its limits are made for them.
+    """
+
+    enabled: bool = True
+    window_candles: int = Field(default=240, ge=20)
+    """Candles that are looked at together."""
+    step_candles: int = Field(default=24, ge=1)
+    """A look every so many candles."""
+    false_alarms: float = Field(default=0.05, gt=0, lt=0.5)
+    """Chance of an alarm in 720 candles, a month of 1h candles, if nothing has changed."""
+    bad_windows: int = Field(default=2, ge=1, le=6)
+    """So many bad looks in a row are an alarm."""
+    good_windows: int = Field(default=3, ge=1)
+    """So many good looks in a row end it."""
+    min_rows: float = Field(default=0.8, gt=0, le=1)
+    """Share of a window's candles that must be there; below it nothing is said."""
+    on_drift: tuple[Policy, ...] = ("alert",)
+    """What an alarm does: tell the operator, make no entries until it ends, put the version before into production,
+    start `freqtrade-mlpipe retrain` in a process of its own."""
+    max_age_days: float | None = Field(default=None, gt=0)
+    """Days since the last candle that the model was trained on, beyond which it is stale."""
+    max_latency_ms: float | None = Field(default=1000.0, gt=0)
+    """What features and prediction of a candle may take, for 95 of 100 candles."""
+    keep_features: bool = True
+    """Journal the features of each live prediction; without, feature drift is not looked at."""
+    max_journal_mb: int = Field(default=256, ge=1)
+    """The live journal forgets its oldest rows beyond this size."""
+
+    @model_validator(mode="after")
+    def _window_holds_steps(self) -> Self:
+        if self.window_candles % self.step_candles:
+            raise ConfigError(
+                "MonitoringConfig: window_candles must be a multiple of step_candles, found "
+                f"{self.window_candles} and {self.step_candles}."
+            )
+        return self
+
+
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
@@ -542,6 +586,7 @@ class MLPipeConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
 
     @model_validator(mode="after")
     def _model_suits_the_labels(self) -> Self:

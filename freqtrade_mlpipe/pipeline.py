@@ -27,13 +27,13 @@ from freqtrade_mlpipe.metrics import (
     return_moments,
     strategy_returns,
 )
+from freqtrade_mlpipe.monitoring.reference import monitoring_baseline, plan_of
 from freqtrade_mlpipe.registry import (
     ModelRegistry,
     ModelVersion,
     Record,
     RegistryUnavailableError,
 )
-from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.evidence import (
     BASELINES_OF,
@@ -140,7 +140,7 @@ def train(
         metrics |= significance(model.report, dataset.round_trip_cost, data.candle, config.labels)
         record_training(tracker, model, metrics, config.model, dataset.X, dataset.y)
         tracker.flush()
-        content = _content(data, config, model, dataset.X, window, now)
+        content = _content(data, config, model, dataset, window, now)
         description = describe_version(config, model, metrics, sorted(data.candles), window)
         record = _record(data, config, model, dataset, window, content.drift_baseline, recorded)
         version = _register(content, metrics, registry, tracker, description, record)
@@ -215,13 +215,13 @@ def _content(
     data: TrainingData,
     config: MLPipeConfig,
     model: TrainedModel,
-    training_rows: pd.DataFrame,
+    dataset: Dataset,
     window: pd.Timestamp,
     now: datetime,
 ) -> BundleContent:
     production = model.members[-1]
-    dates = training_rows.index.get_level_values("date")
-    learned = training_rows[dates >= production.train_start]
+    dates = dataset.X.index.get_level_values("date")
+    learned = dataset.X[dates >= production.train_start]
     return BundleContent(
         model_name=config.model_name,
         members=model.members,
@@ -238,7 +238,15 @@ def _content(
         data_hash=data.data_hash,
         git_revision=git_revision(),
         package_versions=package_versions(),
-        drift_baseline=drift_baseline(learned[list(production.preprocessor.kept_columns)]),
+        drift_baseline=monitoring_baseline(
+            learned[list(production.preprocessor.kept_columns)],
+            model.report.oos,
+            task=config.labels.task,
+            candle=data.candle,
+            round_trip_cost=dataset.round_trip_cost,
+            plan=plan_of(config.monitoring),
+            seed=config.model.random_state,
+        ),
         self_test=_self_test(data, model, window),
     )
 
