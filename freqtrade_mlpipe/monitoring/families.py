@@ -1,4 +1,4 @@
-"""What is looked at together: features, predictions, outcomes; of each the sums of a stretch of candles, and their meaning.
+"""What is looked at together: features, predictions, outcomes; each as sums over stretches of candles.
 
 A window is the sum of its stretches, so that months of windows are cheap to draw, and the bot's window is made by the
 very same code.

@@ -29,9 +29,10 @@ CREATE TABLE IF NOT EXISTS predictions (
     PRIMARY KEY (pair, date, role)
 );
 CREATE TABLE IF NOT EXISTS readings (
-    at INTEGER NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, check_name TEXT NOT NULL, state TEXT NOT NULL,
-    value REAL, threshold REAL, n INTEGER, sentence TEXT NOT NULL, source TEXT NOT NULL
+    at INTEGER NOT NULL, model TEXT NOT NULL, digest TEXT NOT NULL, check_name TEXT NOT NULL, family TEXT NOT NULL,
+    state TEXT NOT NULL, value REAL, threshold REAL, n INTEGER NOT NULL, sentence TEXT NOT NULL, source TEXT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS readings_of ON readings (digest, source, at);
 """
 """Dates are milliseconds since 1970 in UTC. One file holds both tables, so that one thing has to be kept."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,7 +134,15 @@ def assess(
 def alarm_after(
     looks: Sequence[Look], config: MonitoringConfig
 ) -> tuple[frozenset[str], pd.Timestamp | None]:
-    """Families in alarm after the last look, and since when.
+    """Families in alarm after the last look, and since when."""
+    *_, last = ((frozenset[str](), None), *alarms(looks, config))
+    return last
+
+
+def alarms(
+    looks: Sequence[Look], config: MonitoringConfig
+) -> Iterator[tuple[frozenset[str], pd.Timestamp | None]]:
+    """Families in alarm after each look, and since when.
 
     A family is in alarm once it was bad `bad_windows` times in a row, until it was not `good_windows` times in a row.
     """
@@ -151,7 +159,7 @@ def alarm_after(
                 since.setdefault(family, look.at)
             elif good_runs[family] >= config.good_windows:
                 since.pop(family, None)
-    return frozenset(since), min(since.values(), default=None)
+        yield frozenset(since), min(since.values(), default=None)
 
 
 def _family_readings(

@@ -60,6 +60,7 @@ class Reference:
 
     Attributes
     ----------
+    columns : the features, in the order of the model's kept columns.
     families : by name; one that the training was too short for is not there.
     levels : of each family, by ascending number of pairs.
     missing : of each family that is not there, why.
@@ -68,6 +69,7 @@ class Reference:
     plan: Plan
     candle: pd.Timedelta
     task: Task
+    columns: tuple[str, ...]
     families: Mapping[str, Family]
     levels: Mapping[str, Sequence[Level]]
     missing: Mapping[str, str]
@@ -113,6 +115,7 @@ def monitoring_baseline(
         "false_alarms": plan.false_alarms,
     }  # fmt: skip
     seen, answered = _observed(learned), _answered(oos, task, round_trip_cost)
+    content["columns"] = [str(name) for name in learned.columns]
     content["changes"] = _changes(seen, learned.columns, candle)
     low, high, most = usual_range(learned.to_numpy(np.float32))
     content["range"] = {"low": low.tolist(), "high": high.tolist(), "most_outside": most}
@@ -160,6 +163,7 @@ def read_reference(baseline: Mapping[str, Any] | None) -> Reference | None:
         plan=Plan(content["window_candles"], content["step_candles"], content["false_alarms"]),
         candle=pd.Timedelta(seconds=content["candle_seconds"]),
         task=content["task"],
+        columns=tuple(content["columns"]),
         families={n: f for n, f in _families(baseline, content).items() if levels.get(n)},
         levels=levels,
         missing=content["missing"],
@@ -170,14 +174,14 @@ def _families(baseline: Mapping[str, Any], content: Mapping[str, Any]) -> dict[s
     bounds = content["range"]
     return {
         "features": FeatureFamily(
-            Bins.from_baseline(baseline),
-            Bins.from_baseline(content["changes"]),
+            Bins.from_baseline(baseline, content["columns"]),
+            Bins.from_baseline(content["changes"], content["columns"]),
             np.asarray(bounds["low"], dtype=np.float64),
             np.asarray(bounds["high"], dtype=np.float64),
             float(bounds["most_outside"]),
             pd.Timedelta(seconds=content["candle_seconds"]),
         ),
-        "predictions": PredictionFamily(Bins.from_baseline(content["predictions"])),
+        "predictions": PredictionFamily(Bins.from_baseline(content["predictions"], ["predicted"])),
         "outcomes": OutcomeFamily(content["outcomes"]),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,15 @@ class Bins:
         return int(self.reference.shape[1])
 
     @classmethod
-    def from_baseline(cls, baseline: Mapping[str, Any]) -> Bins:
-        """From what `registry.baseline.drift_baseline` gave.
+    def from_baseline(cls, baseline: Mapping[str, Any], names: Sequence[str]) -> Bins:
+        """From what `registry.baseline.drift_baseline` gave, the columns in the order of `names`.
 
         Raises
         ------
         KeyError, TypeError, ValueError
             It is something else.
         """
-        features: Mapping[str, Any] = baseline["features"]
+        features = {name: baseline["features"][name] for name in names}  # its JSON is sorted
         n_edges = max((len(column["edges"]) for column in features.values()), default=0)
         edges = np.full((len(features), n_edges), np.inf)
         reference = np.zeros((len(features), n_edges + 2))
@@ -55,7 +55,7 @@ class Bins:
             edges[k, : len(column["edges"])] = column["edges"]
             reference[k, : len(shares)] = shares
             reference[k, -1] = missing
-        return cls(tuple(map(str, features)), edges, reference * float(baseline["n_rows"]))
+        return cls(tuple(names), edges, reference * float(baseline["n_rows"]))
 
     def codes(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         """Bin of each value, of an array of shape (n, F); the same shape."""
