@@ -190,6 +190,17 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         "-o", "--output", metavar="FILE",
         help="HTML file to write (default: NAME-vVERSION.html in the registry's folder `reports`).",
     ),
+    "live": Arg(
+        "--live", action="store_true", help="Look at what a bot predicted (the default without --timerange)."
+    ),
+    "live_db": Arg(
+        "--db", dest="db", metavar="FILE",
+        help="The bot's journal (default: that of the configuration's bot_name, in the registry's folder `live`).",
+    ),
+    "version_that_spoke": Arg(
+        "--model-version", dest="model_version", metavar="N",
+        help="Version number (default: the newest that spoke live; with --timerange the one in production).",
+    ),
     "quick_userdir": Arg(
         "--userdir", dest="user_data_dir", metavar="DIR",
         help="Folder to work in (default: a new `mlpipe-quickstart` below the current one).",

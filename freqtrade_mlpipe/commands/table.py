@@ -184,6 +184,27 @@ COMMANDS = (
         epilog="No orders: anything but GET is refused. Ctrl-C ends it with exit code 130.",
     ),
     Command(
+        "drift",
+        "Look whether what a model sees, says and earns has changed since its training, live or on downloaded candles.",
+        "freqtrade_mlpipe.commands.drift:start_drift",
+        (*COMMON, *STRATEGY, "timerange", "pairs", "dataformat_ohlcv", *MODEL, "version_that_spoke", "live", "live_db",
+         "print_json"),
+        epilog="Exit code 0: no drift; 3: drift.",
+    ),
+    Command(
+        "shadow-report",
+        "Compare production and challenger on the live candles that both predicted.",
+        "freqtrade_mlpipe.commands.shadow:start_shadow_report",
+        (*COMMON, "dataformat_ohlcv", *MODEL, "live_db", "print_json"),
+    ),
+    Command(
+        "parity",
+        "Predict again what a bot predicted, as a backtest does, and show every candle that differs.",
+        "freqtrade_mlpipe.commands.parity:start_parity",
+        (*COMMON, *STRATEGY, "timerange", "dataformat_ohlcv", *MODEL, "live_db", "print_json"),
+        epilog="Exit code 0: none differs; 3: some do; 2: nothing could be compared, the message says why.",
+    ),
+    Command(
         "freqtrade",
         "Run any freqtrade command with the offline `replay` exchange known to it.",
         "freqtrade_mlpipe.replay.run:main",

@@ -31,7 +31,6 @@ LEAST_WINDOWS = 8
 """No limit from training data with fewer disjoint windows than this."""
 
 _BLOCK_WINDOWS = 2
-_SCALE_QUANTILE = 0.99
 _CHUNK_CELLS = 2_000_000
 
 Statistic = Callable[[Floats], Floats]
@@ -68,7 +67,7 @@ class Limits:
 
     Attributes
     ----------
-    scale : of each component: what a single window exceeds once in a hundred.
+    scale : of each component: what is rare for a single window.
     factor : an alarm for k windows in a row is ``component / scale > factor[k - 1]`` in all of them, whichever
         component it is.
     """
@@ -127,30 +126,48 @@ def month_windows(
     return np.concatenate(months)
 
 
-def limits_of(components: Floats, share: float, n_units: int, plan: Plan) -> Limits:
-    """Limits that a share of the months exceeds.
+def limits_of(windows: Floats, months: Floats, share: float, n_units: int, plan: Plan) -> Limits:
+    """Limits that at most a share of the months exceeds.
 
     Parameters
     ----------
-    components : shape (n_months, looks, C)
+    windows : components of the unbroken windows of the training data, shape (n, C).
+    months : components of bootstrapped months, shape (n_months, looks, C).
     share : chance of an alarm a month that the family is allowed.
-    n_units : units of training data behind it; few of them say little about rare events, and the limits are widened
-        as Student's quantile is wider than the normal one.
+    n_units : units of training data behind it.
+
+    Notes
+    -----
+    Two years of 1h candles are some seventy windows: what one month in fifty exceeds lies beyond all of them, where a
+    bootstrap cannot look. The scale of a component therefore comes from a gamma distribution with the mean and
+    variance of the windows (a normal one where it may be negative), widened as Student's quantile is wider than the
+    normal one. The bootstrap may only raise it.
     """
-    flat = components.reshape(-1, components.shape[-1])
-    scale = np.maximum(np.quantile(flat, _SCALE_QUANTILE, axis=0), 1e-12)
-    worst = (components / scale).max(axis=-1)
-    wider = _student(n_units / plan.units_per_window, share / plan.looks)
+    tail = _look_share(share, windows.shape[1], plan)
+    wider = _student(n_units / plan.units_per_window, tail)
+    scale = np.array([_tail_quantile(column, tail, wider) for column in windows.T])
+    worst = (months / scale).max(axis=-1)
     factor = []
     for k in range(1, MOST_IN_A_ROW + 1):
-        lasting = worst
-        if k > 1:
-            width = max(1, worst.shape[1] - k + 1)
-            lasting = np.min(
-                [worst[:, i : i + width] for i in range(min(k, worst.shape[1]))], axis=0
-            )
-        factor.append(float(np.quantile(lasting.max(axis=1), 1.0 - share)) * wider)
+        width = max(1, worst.shape[1] - k + 1)
+        lasting = np.min([worst[:, i : i + width] for i in range(min(k, worst.shape[1]))], axis=0)
+        factor.append(max(1.0, float(np.quantile(lasting.max(axis=1), 1.0 - share))))
     return Limits(tuple(map(float, scale)), tuple(factor))
+
+
+def _look_share(share: float, n_components: int, plan: Plan) -> float:
+    """Chance a component and window that gives a month's: components come in related pairs, windows overlap."""
+    windows_a_month = 1.5 * plan.looks / plan.units_per_window
+    return share / (max(1.0, n_components / 2) * max(1.0, windows_a_month))
+
+
+def _tail_quantile(values: Floats, tail: float, wider: float) -> float:
+    mean, spread = float(values.mean()), float(max(values.std(), 1e-9))
+    if values.min() < 0 or mean <= 0:
+        return max(mean + float(stats.norm.isf(tail)) * spread * wider, 1e-9)
+    shape = (mean / spread) ** 2
+    quantile = float(stats.gamma.isf(tail, shape, scale=mean / shape))
+    return mean + (quantile - mean) * wider
 
 
 def _student(n_windows: float, tail: float) -> float:

@@ -40,7 +40,7 @@ class Reading:
     Attributes
     ----------
     state : `bad`: beyond the limit; `waiting`: too few rows yet; `off`: cannot be said, the sentence says why.
-    value, limit : for calibrated checks in units of what a window exceeds once in a hundred without drift.
+    value, limit : for calibrated checks in units of what is rare for a window without drift.
     n : rows looked at.
     """
 
@@ -62,6 +62,11 @@ CHECKS = (
     Check("feature drift (KS)", "features", ("ks", "ks_worst"), _MOVED, _KS),
     Check("feature changes (PSI)", "features", ("change_psi", "change_psi_worst"), _MOVED, _SIDDIQI),
     Check("feature changes (KS)", "features", ("change_ks", "change_ks_worst"), _MOVED, _KS),
+    Check(
+        "feature means together", "features", ("joint",), _MOVED,
+        "Hotelling (1931), The Generalization of Student's Ratio, with the covariance of probabilistic principal "
+        "components: Tipping & Bishop (1999)",
+    ),
     Check(
         "out of distribution", "features", ("out_of_distribution",),
         "Rows outside the range of the training data: {ratio} of what is rare (limit {limit}).",

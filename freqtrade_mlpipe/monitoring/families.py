@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.monitoring.windows import Bins, Floats, Ints, least_index, moved
+from freqtrade_mlpipe.monitoring.windows import Bins, Directions, Floats, Ints, least_index, moved
 
 _TAIL = 0.001
 _USUAL_QUANTILE = 0.95
@@ -85,14 +85,16 @@ class FeatureFamily:
     low: Floats
     high: Floats
     most_outside: float
+    directions: Directions
     candle: pd.Timedelta
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Mean over the features and the worst one, of both measures, of values and of changes; share out of range."""
+        """Mean over the features and the worst one, of both measures, of values and of changes; the means of all
+        together; share of rows out of range."""
         return (
             "psi", "psi_worst", "ks", "ks_worst", "change_psi", "change_psi_worst", "change_ks",
-            "change_ks_worst", "out_of_distribution",
+            "change_ks_worst", "joint", "out_of_distribution",
         )  # fmt: skip
 
     def table(self, observed: Observed, unit: Ints, n_units: int) -> Floats | None:
@@ -122,14 +124,25 @@ class FeatureFamily:
             start += size
         return found
 
+    def mean_shift(self, windows: Floats, *, training: bool = False) -> Floats:
+        """By how much the mean normal score of each feature has moved, shape (n, F)."""
+        bins = self.levels
+        now = windows[:, : bins.reference.size].reshape(-1, *bins.reference.shape)
+        then = np.maximum(bins.reference - now, 0) if training else bins.reference[None]
+        scores = bins.scores()
+        means = [
+            (rows * scores).sum(axis=2) / np.maximum(rows.sum(axis=2), 1) for rows in (now, then)
+        ]
+        return np.asarray(means[0] - means[1])
+
     def usual(self, windows: Floats) -> dict[str, Any]:
-        """For each measure and feature what a window exceeds once in twenty."""
+        """For each measure and feature what a window exceeds once in twenty; the spread of the windows' means."""
         rows = float(np.median(windows[:, -1]))
         least = (
             least_index(self.levels.n_bins, rows), rows**-0.5,
             least_index(self.changes.n_bins, rows), rows**-0.5,
         )  # fmt: skip
-        return {
+        usual = {
             name: np.maximum(np.quantile(values, _USUAL_QUANTILE, axis=0), floor).tolist()
             for name, values, floor in zip(
                 ("psi", "ks", "change_psi", "change_ks"),
@@ -138,6 +151,8 @@ class FeatureFamily:
                 strict=True,
             )
         }
+        spread = self.mean_shift(windows, training=True).std(axis=0)
+        return usual | {"mean": np.maximum(spread, rows**-0.5).tolist()}
 
     def measure(
         self, windows: Floats, usual: Mapping[str, Any], *, training: bool = False
@@ -148,6 +163,8 @@ class FeatureFamily:
         for name, values in zip(names, self.distances(windows, training=training), strict=True):
             relative = values / np.asarray(usual[name])
             columns += [relative.mean(axis=1), relative.max(axis=1)]
+        z = self.mean_shift(windows, training=training) / np.asarray(usual["mean"])
+        columns.append(self.directions.length(z))
         columns.append(windows[:, -2] / np.maximum(windows[:, -1], 1))
         return np.stack(columns, axis=1)
 

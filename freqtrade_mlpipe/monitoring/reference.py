@@ -29,7 +29,7 @@ from freqtrade_mlpipe.monitoring.families import (
     usual_range,
 )
 from freqtrade_mlpipe.monitoring.outcomes import training_outcomes
-from freqtrade_mlpipe.monitoring.windows import Bins, Floats, Ints, units_of
+from freqtrade_mlpipe.monitoring.windows import Bins, Directions, Floats, Ints, units_of
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 
 KEY = "monitoring"
@@ -42,6 +42,7 @@ SHARES: Mapping[str, float] = {"features": 0.4, "predictions": 0.2, "outcomes": 
 _MOST_PAIRS = 32
 """Pairs that limits are made from; more of them move together, and add little."""
 _SUBSETS = 6
+_MOST_CORRELATED = 20_000
 _MONTHS = 400
 
 
@@ -119,6 +120,7 @@ def monitoring_baseline(
     content["changes"] = _changes(seen, learned.columns, candle)
     low, high, most = usual_range(learned.to_numpy(np.float32))
     content["range"] = {"low": low.tolist(), "high": high.tolist(), "most_outside": most}
+    content["directions"] = _directions(baseline, content["columns"], learned).to_dict()
     content["predictions"] = drift_baseline(pd.DataFrame({"predicted": answered.predicted}))
     content["outcomes"] = outcome_sums(answered.outcomes)
     families = _families(baseline, content)
@@ -179,6 +181,7 @@ def _families(baseline: Mapping[str, Any], content: Mapping[str, Any]) -> dict[s
             np.asarray(bounds["low"], dtype=np.float64),
             np.asarray(bounds["high"], dtype=np.float64),
             float(bounds["most_outside"]),
+            Directions.from_dict(content["directions"]),
             pd.Timedelta(seconds=content["candle_seconds"]),
         ),
         "predictions": PredictionFamily(Bins.from_baseline(content["predictions"], ["predicted"])),
@@ -211,6 +214,14 @@ def _changes(seen: Observed, names: pd.Index, candle: pd.Timedelta) -> dict[str,
     return found
 
 
+def _directions(
+    baseline: Mapping[str, Any], columns: Sequence[str], learned: pd.DataFrame
+) -> Directions:
+    bins = Bins.from_baseline(baseline, columns)
+    some = learned.to_numpy(np.float32)[:: max(1, len(learned) // _MOST_CORRELATED)]
+    return Directions.of(bins.scores()[np.arange(len(columns)), bins.codes(some)])
+
+
 def _levels(
     family: Family, rows: Observed, plan: Plan, candle: pd.Timedelta, share: float,
     rng: np.random.Generator,
@@ -238,11 +249,13 @@ def _level(
     rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     w = plan.units_per_window
-    usual = family.usual(np.concatenate([sliding_sums(table, w) for table in tables]))
+    unbroken = np.concatenate([sliding_sums(table, w) for table in tables])
+    usual = family.usual(unbroken)
     months = month_windows(
         tables, plan, _MONTHS, rng, lambda sums: family.measure(sums, usual, training=True)
     )
-    limits = limits_of(months, share, max(len(table) for table in tables), plan)
+    windows = family.measure(unbroken, usual, training=True)
+    limits = limits_of(windows, months, share, max(len(table) for table in tables), plan)
     return {"n_pairs": n_pairs, "usual": usual, **limits.to_dict()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,6 +57,18 @@ class Bins:
             reference[k, : len(shares)] = shares
             reference[k, -1] = missing
         return cls(tuple(names), edges, reference * float(baseline["n_rows"]))
+
+    def scores(self) -> Floats:
+        """Normal score of each bin, shape (F, n_bins); 0 for missing values.
+
+        The normal quantile of the middle of the bin's share, so that a mean of them is a robust mean.
+        """
+        shares = self.reference[:, :-1] / np.maximum(
+            self.reference[:, :-1].sum(axis=1, keepdims=True), 1
+        )
+        middle = np.cumsum(shares, axis=1) - shares / 2
+        found = ndtri(np.clip(middle, 1e-4, 1 - 1e-4))
+        return np.concatenate([found, np.zeros((len(found), 1))], axis=1)
 
     def codes(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         """Bin of each value, of an array of shape (n, F); the same shape."""
@@ -115,6 +128,56 @@ def moved(now: Floats, then: Floats) -> tuple[Floats, Floats]:
     index = ((p - q) * np.log(p / q)).sum(axis=-1)
     gap = now / np.maximum(n_now, 1) - then / np.maximum(n_then, 1)
     return index, np.abs(np.cumsum(gap, axis=-1)[..., :-1]).max(axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """How features move together: the largest principal components of their normal scores, the rest alike.
+
+    Attributes
+    ----------
+    vectors : shape (K, F), orthonormal rows.
+    variances : shape (K,), of the scores along them.
+    rest : variance along any other direction.
+    """
+
+    vectors: Floats
+    variances: Floats
+    rest: float
+
+    @classmethod
+    def of(cls, scores: Floats, most: int = 20) -> Directions:
+        """Of rows of scores, shape (n, F)."""
+        correlation = np.atleast_2d(np.cov(scores, rowvar=False))
+        values, vectors = np.linalg.eigh(correlation)
+        kept = min(most, len(values))
+        values, vectors = values[::-1], vectors[:, ::-1].T
+        rest = float(values[kept:].mean()) if kept < len(values) else float(values[-1])
+        least = 0.02 * float(values.mean()) + 1e-9
+        return cls(vectors[:kept], np.maximum(values[:kept], least), max(rest, least))
+
+    def length(self, z: Floats) -> Floats:
+        """Squared Mahalanobis length a feature of vectors of shape (n, F)."""
+        along = z @ self.vectors.T
+        left = np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+        total = (along**2 / self.variances).sum(axis=1) + left / self.rest
+        return np.asarray(total / z.shape[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "vectors": np.round(self.vectors, 5).tolist(),
+            "variances": self.variances.tolist(),
+            "rest": self.rest,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Directions:
+        """What `to_dict` was made of."""
+        vectors, variances = (
+            np.asarray(content[k], dtype=np.float64) for k in ("vectors", "variances")
+        )
+        return cls(vectors, variances, float(content["rest"]))
 
 
 def least_index(n_bins: int, n_rows: float) -> float:
