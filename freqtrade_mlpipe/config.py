@@ -547,7 +547,7 @@ class MonitoringConfig(Section):
     """So many bad looks in a row are an alarm."""
     good_windows: int = Field(default=3, ge=1)
     """So many good looks in a row end it."""
-    min_rows: float = Field(default=0.8, gt=0, le=1)
+    min_rows: float = Field(default=0.95, gt=0, le=1)
     """Share of a window's candles that must be there; below it nothing is said."""
     on_drift: tuple[Policy, ...] = ("alert",)
     """What an alarm does: tell the operator, make no entries until it ends, put the version before into production,

@@ -7,7 +7,7 @@ very same code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.monitoring.windows import Bins, Directions, Floats, Ints, least_index, moved
 
 _TAIL = 0.001
+_MOST_RANGED = 200_000
 _USUAL_QUANTILE = 0.95
 _OUTCOME_SUMS = ("loss", "hit", "predicted", "true", "expected", "realised", "trades", "rows")
 
@@ -70,6 +71,9 @@ class Family(Protocol):
 
     def usual(self, windows: Floats) -> dict[str, Any]:
         """What `measure` needs to know of windows of the training data, as JSON types."""
+
+    def fitted_on(self, observed: Observed) -> Family:
+        """The family as it were with only these training rows, where single rows matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +172,12 @@ class FeatureFamily:
         columns.append(windows[:, -2] / np.maximum(windows[:, -1], 1))
         return np.stack(columns, axis=1)
 
+    def fitted_on(self, observed: Observed) -> FeatureFamily:
+        """With the range of these rows."""
+        assert observed.features is not None
+        low, high, most = usual_range(observed.features)
+        return replace(self, low=low, high=high, most_outside=most)
+
     def furthest(self, window: Floats, usual: Mapping[str, Any], n: int = 3) -> list[str]:
         """Names of the features that have moved most for what is usual of them."""
         found = self.distances(window[None])
@@ -198,6 +208,10 @@ class PredictionFamily:
     def usual(self, windows: Floats) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def fitted_on(self, observed: Observed) -> PredictionFamily:
+        """The same."""
+        return self
 
     def measure(
         self, windows: Floats, usual: Mapping[str, Any], *, training: bool = False
@@ -233,6 +247,10 @@ class OutcomeFamily:
     def usual(self, windows: Floats) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def fitted_on(self, observed: Observed) -> OutcomeFamily:
+        """The same."""
+        return self
 
     def measure(
         self, windows: Floats, usual: Mapping[str, Any], *, training: bool = False
@@ -297,6 +315,7 @@ def usual_range(X: NDArray[np.float32]) -> tuple[Floats, Floats, float]:
 
     The number is that which one row of the training data in a hundred exceeds.
     """
+    X = X[:: max(1, len(X) // _MOST_RANGED)]
     with np.errstate(invalid="ignore"):
         low, high = np.nanquantile(X, [_TAIL, 1.0 - _TAIL], axis=0).astype(np.float64)
     outside = ((low > X) | (high < X)).sum(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,8 +99,9 @@ def compare(
         {name: _apart(both[name], both[f"{name}_again"]) for name in _COMPARED}, index=both.index
     )
     mismatches = [
-        _mismatch(row, tuple(differs.columns[differs.loc[place]]), columns)
-        for place, row in both[differs.any(axis=1)].iterrows()
+        _mismatch(row, tuple(n for n in _COMPARED if differs[n].iloc[place]), columns)
+        for place, row in enumerate(both.to_dict("records"))
+        if differs.iloc[place].any()
     ]
     repeated = live[live["repeats"] > 0]
     changed = repeated[
@@ -141,7 +143,7 @@ def _apart(a: pd.Series[Any], b: pd.Series[Any]) -> np.ndarray:
 
 
 def _mismatch(
-    row: pd.Series[Any], what: tuple[str, ...], columns: dict[str, tuple[str, ...]]
+    row: Mapping[Hashable, Any], what: tuple[str, ...], columns: dict[str, tuple[str, ...]]
 ) -> Mismatch:
     x, y = row["features"], row["features_again"]
     names = columns.get(row["version"], ())

@@ -42,6 +42,7 @@ SHARES: Mapping[str, float] = {"features": 0.4, "predictions": 0.2, "outcomes": 
 _MOST_PAIRS = 32
 """Pairs that limits are made from; more of them move together, and add little."""
 _SUBSETS = 6
+_FOLDS = 4
 _MOST_CORRELATED = 20_000
 _MONTHS = 400
 
@@ -232,10 +233,12 @@ def _levels(
     if not len(rows) or np.ptp(unit) + 1 < LEAST_WINDOWS * plan.units_per_window:
         return
     first, n_units = int(unit.min()), int(np.ptp(unit)) + 1
+    fold = (unit - first) * _FOLDS // n_units
+    families = [family.fitted_on(rows.of(fold != k)) for k in range(_FOLDS)]
     n_pairs = 1
     while n_pairs <= len(pairs):
         tables = [
-            _filled(_table(family, rows, unit - first, n_units, some))
+            _filled(_table(families, rows, fold, unit - first, n_units, some))
             for some in _subsets(pairs, n_pairs, rng)
         ]
         tables = [t for t in tables if len(t) >= LEAST_WINDOWS * plan.units_per_window]
@@ -254,9 +257,20 @@ def _level(
     months = month_windows(
         tables, plan, _MONTHS, rng, lambda sums: family.measure(sums, usual, training=True)
     )
-    windows = family.measure(unbroken, usual, training=True)
+    windows = np.concatenate([_apart(family, sliding_sums(table, w)) for table in tables])
     limits = limits_of(windows, months, share, max(len(table) for table in tables), plan)
     return {"n_pairs": n_pairs, "usual": usual, **limits.to_dict()}
+
+
+def _apart(family: Family, windows: Floats) -> Floats:
+    """Components of the windows of each fold by what is usual in the others: a bot's windows are new to it, too."""
+    fold = np.arange(len(windows)) * _FOLDS // len(windows)
+    return np.concatenate(
+        [
+            family.measure(windows[fold == k], family.usual(windows[fold != k]), training=True)
+            for k in range(_FOLDS)
+        ]
+    )
 
 
 def sliding_sums(table: Floats, width: int) -> Floats:
@@ -265,11 +279,15 @@ def sliding_sums(table: Floats, width: int) -> Floats:
     return window_sums(table, np.arange(len(table))[None], plan)
 
 
-def _table(family: Family, rows: Observed, unit: Ints, n_units: int, pairs: Any) -> Floats:
-    wanted = np.isin(rows.pair, pairs)
-    table = family.table(rows.of(wanted), unit[wanted], n_units)
-    assert table is not None
-    return table
+def _table(
+    families: Sequence[Family], rows: Observed, fold: Ints, unit: Ints, n_units: int, pairs: Any
+) -> Floats:
+    """Sums of some pairs, the rows of each fold as the family sees them that does not know them."""
+    wanted, tables = np.isin(rows.pair, pairs), []
+    for k, family in enumerate(families):
+        own = wanted & (fold == k)
+        tables.append(family.table(rows.of(own), unit[own], n_units))
+    return np.asarray(sum(table for table in tables if table is not None))
 
 
 def _filled(table: Floats) -> Floats:
