@@ -156,9 +156,9 @@ def limits_of(windows: Floats, months: Floats, share: float, n_units: int, plan:
 
 
 def _look_share(share: float, n_components: int, plan: Plan) -> float:
-    """Chance a component and window that gives a month's: components come in related pairs, windows overlap."""
-    windows_a_month = 1.5 * plan.looks / plan.units_per_window
-    return share / (max(1.0, n_components / 2) * max(1.0, windows_a_month))
+    """Chance a component and window that gives at most a month's: a third of a window on, another one is almost new."""
+    windows_a_month = max(1.0, min(3.0 * plan.looks / plan.units_per_window, float(plan.looks)))
+    return share / (n_components * windows_a_month)
 
 
 def _tail_quantile(values: Floats, tail: float, wider: float) -> float:
