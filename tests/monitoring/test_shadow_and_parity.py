@@ -81,7 +81,9 @@ def test_each_candle_that_differs_is_named_with_the_features_behind_it():
     live["features"] = pd.Series([np.array([1.0, 2.0, 3.0], np.float32)] * 10, dtype=object)
     again = live.copy()
     again.loc[4, ["proba", "edge"]] = [0.61, 0.11]
-    again["features"] = [np.array([1.0, 2.5 if k == 4 else 2.0, 3.0], np.float32) for k in range(10)]
+    again["features"] = [
+        np.array([1.0, 2.5 if k == 4 else 2.0, 3.0], np.float32) for k in range(10)
+    ]
     again.loc[4, "close"] += 1
     again.loc[7, ["proba", "edge", "do_predict"]] = [np.nan, np.nan, 0]
     found = compare(live, again, CANDLE, {"1": ("a", "b", "c")})
