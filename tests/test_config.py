@@ -16,6 +16,7 @@ from freqtrade_mlpipe.config import (
     LabelConfig,
     MLPipeConfig,
     ModelConfig,
+    MonitoringConfig,
     RegistryConfig,
     Section,
     ServingConfig,
@@ -40,6 +41,7 @@ def test_sections_are_those_of_the_design():
         RegistryConfig,
         TrackingConfig,
         ServingConfig,
+        MonitoringConfig,
     }
 
 
