@@ -17,6 +17,7 @@ from freqtrade_mlpipe.config import (
     LabelConfig,
     MLPipeConfig,
     ModelConfig,
+    MonitoringConfig,
     RegistryConfig,
     RetrainConfig,
     Section,
@@ -44,6 +45,7 @@ def test_sections_are_those_of_the_design():
         ServingConfig,
         RetrainConfig,
         FreqaiConfig,
+        MonitoringConfig,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from freqtrade_mlpipe.commands.lifecycle import load_market, wanted_version
 from freqtrade_mlpipe.exceptions import ConfigError, MLPipeError, RegistryError
 
 if TYPE_CHECKING:
+    from freqtrade_mlpipe.monitoring.looks import Look
     from freqtrade_mlpipe.registry import ModelVersion
     from freqtrade_mlpipe.reports import Drift
     from freqtrade_mlpipe.reports.reading import VersionRecords
@@ -51,6 +53,7 @@ def write_report(context: Context, version: ModelVersion, path: Path | None = No
     records = read_records(context.registry(), version)
     found, problem = recent_drift(context, version, records)
     data = report_data(version, records, now=datetime.now(UTC), drift=found, drift_problem=problem)
+    data = replace(data, looks=live_looks(context, version))
     default = (
         context.mlpipe.registry.directory / "reports" / f"{version.name}-v{version.version}.html"
     )
@@ -58,6 +61,15 @@ def write_report(context: Context, version: ModelVersion, path: Path | None = No
         return render_report(data, path or default)
     except OSError as error:
         raise ConfigError(f"Cannot write {path or default}: {error}.") from error
+
+
+def live_looks(context: Context, version: ModelVersion) -> Sequence[Look]:
+    """What a bot, or else the `drift` command, found since the version trades; empty without a journal."""
+    from freqtrade_mlpipe.monitoring.journal import LiveJournal, journal_path
+    from freqtrade_mlpipe.monitoring.readings import known_looks
+
+    path = journal_path(context.mlpipe.registry.directory, context.freqtrade.get("bot_name"))
+    return known_looks(LiveJournal(path), version.digest)
 
 
 def version_named(context: Context, wanted: str | None) -> ModelVersion:

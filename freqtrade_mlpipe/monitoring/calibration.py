@@ -31,6 +31,8 @@ LEAST_WINDOWS = 8
 """No limit from training data with fewer disjoint windows than this."""
 
 _BLOCK_WINDOWS = 2
+_CAUTION = 1 / 3
+"""Limits come from some tens of windows and miss their aim now and then: they aim at this share of what is allowed."""
 _CHUNK_CELLS = 2_000_000
 
 Statistic = Callable[[Floats], Floats]
@@ -158,7 +160,7 @@ def limits_of(windows: Floats, months: Floats, share: float, n_units: int, plan:
 def _look_share(share: float, n_components: int, plan: Plan) -> float:
     """Chance a component and window that gives at most a month's: a third of a window on, another one is almost new."""
     windows_a_month = max(1.0, min(3.0 * plan.looks / plan.units_per_window, float(plan.looks)))
-    return share / (n_components * windows_a_month)
+    return _CAUTION * share / (n_components * windows_a_month)
 
 
 def _tail_quantile(values: Floats, tail: float, wider: float) -> float:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
+from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.monitoring.checks import Reading
 from freqtrade_mlpipe.monitoring.journal import LiveJournal
 from freqtrade_mlpipe.monitoring.looks import Look
@@ -61,3 +62,11 @@ def read_looks(journal: LiveJournal, digest: str, source: Source, n: int = 1_000
         Look(pd.Timestamp(at, unit="ms", tz="UTC"), tuple(readings.values()))
         for at, readings in looks.items()
     ]
+
+
+def known_looks(journal: LiveJournal, digest: str) -> list[Look]:
+    """Looks of the bot at a bundle, without them those of the command; empty where there is no usable journal."""
+    try:
+        return read_looks(journal, digest, "bot") or read_looks(journal, digest, "command")
+    except DataError:
+        return []

@@ -44,7 +44,7 @@ _MOST_PAIRS = 32
 _SUBSETS = 6
 _FOLDS = 4
 _MOST_CORRELATED = 20_000
-_MONTHS = 400
+_MONTHS = 200
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from freqtrade_mlpipe.config import MonitoringConfig, Policy
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.monitoring.journal import LiveJournal, LivePrediction
-from freqtrade_mlpipe.monitoring.looks import Assessment, Look, alarm_after, assess
+from freqtrade_mlpipe.monitoring.looks import Assessment, alarm_after, assess
 from freqtrade_mlpipe.monitoring.models import WatchedModel, observed_live
 from freqtrade_mlpipe.monitoring.readings import read_looks, write_action, write_look
 
@@ -214,11 +214,3 @@ class Watch:
                 done = f"{policy} failed, {type(error).__name__}: {error}"
             write_action(self._journal, model, found.since, policy, done)
             self._tell(f"{model.name} version {model.version}: {done}")
-
-
-def looks_of_bot(journal: LiveJournal, digest: str) -> Sequence[Look]:
-    """What the bot found at its looks; empty where there is nothing."""
-    try:
-        return read_looks(journal, digest, "bot")
-    except DataError:
-        return ()

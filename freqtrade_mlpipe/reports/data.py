@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from freqtrade_mlpipe.config import Task
+from freqtrade_mlpipe.monitoring.looks import Look
 
 Tone = Literal["good", "bad", ""]
 
@@ -89,6 +90,8 @@ class ReportData:
         A sample of rows behind `shap`, a column a feature.
     drift
         Recent features against the training data.
+    looks
+        What monitoring found since the version trades.
     trials
         One mapping a trial of the search: `number`, `value`, `state` and, if there, `scores` by metric.
     front, picked, rule
@@ -140,6 +143,7 @@ class ReportData:
     contributions: pd.DataFrame | None = None
     feature_values: pd.DataFrame | None = None
     drift: Drift | None = None
+    looks: Sequence[Look] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     front: Sequence[int] = ()
     picked: int | None = None

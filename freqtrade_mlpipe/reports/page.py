@@ -21,6 +21,7 @@ from freqtrade_mlpipe.reports.features import (
     shap_chart,
 )
 from freqtrade_mlpipe.reports.folds import fold_table, ranking_chart, skill_chart, timeline
+from freqtrade_mlpipe.reports.live import live_sections
 from freqtrade_mlpipe.reports.money import equity_chart, figures_table, pairs_table, trades_chart
 from freqtrade_mlpipe.reports.prices import price_chart
 from freqtrade_mlpipe.reports.scores import score_charts
@@ -142,6 +143,7 @@ def build_sections(report: ReportData) -> list[Section]:
                 parameter_chart(report.parameter_importance, len(report.trials)),
             ],
         ),
+        *live_sections(report.looks),
     ]
 
 

@@ -224,7 +224,7 @@ def test_window_must_hold_whole_steps():
 
 @pytest.mark.slow
 def test_alarms_are_rare_without_a_change_and_sure_with_one():
-    setting = Setting(n_training=8_000, n_features=12)
+    setting = Setting(n_features=12)
     found = [repetition(setting, MonitoringConfig(), seed) for seed in range(12)]
     false = sum(one["no change"] for one in found)
     assert wilson(false, len(found))[0] < 0.05
