@@ -527,6 +527,35 @@ class ServingConfig(Section):
     on_missing: Literal["raise", "no_entries"] = "raise"
 
 
+class FreqaiConfig(Section):
+    """`--freqaimodel MLPipeClassifier` and `MLPipeRegressor`: what FreqAI's own block cannot say.
+
+    The estimator and its search come from FreqAI's `model_training_parameters`, laid over `mlpipe.model`.
+    """
+
+    gate: Literal["always", "not_worse", "better"] = "not_worse"
+    """When a fresh model replaces the one before it: always; unless it is worse on the newest purged rows by more than
+    noise explains; only if it is better by more than that."""
+    on_failure: Literal["warn", "stop"] = "warn"
+    """What a training that fails does: a warning and no predictions, or the end of the backtest or bot."""
+    stop_and_calibrate: bool = True
+    """Keep slices of the training rows, each purged, for early stopping, calibration and thresholds. False: one fit on
+    all training rows, as FreqAI's own models do."""
+    horizon_candles: int | None = Field(default=None, ge=1)
+    """How far a target looks ahead; None: measured on the strategy's own `set_freqai_targets`, at least
+    `label_period_candles`."""
+    classes: tuple[str | int | float, ...] = ()
+    """Class names of a classifier from low to high; () : down, flat and up by their usual names, else sorted."""
+
+    @model_validator(mode="after")
+    def _two_or_three_classes(self) -> Self:
+        if len(self.classes) not in (0, 2, 3) or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(
+                f"FreqaiConfig.classes: two or three different names, found {list(self.classes)}."
+            )
+        return self
+
+
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
@@ -542,6 +571,7 @@ class MLPipeConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
+    freqai: FreqaiConfig = FreqaiConfig()
 
     @model_validator(mode="after")
     def _model_suits_the_labels(self) -> Self:

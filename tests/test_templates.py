@@ -16,6 +16,10 @@ from freqtrade_mlpipe.main import main
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {
     "user_data/strategies/MLStrategy.py": "MLStrategy.py",
+    "user_data/strategies/MLFreqaiStrategy.py": "MLFreqaiStrategy.py",
+    "user_data/freqaimodels/MLPipeClassifier.py": "MLPipeClassifier.py",
+    "user_data/freqaimodels/MLPipeRegressor.py": "MLPipeRegressor.py",
+    "user_data/freqai.json": "freqai.json",
     "user_data/replay.json": "replay.json",
     "config.json": "config.json",
 }

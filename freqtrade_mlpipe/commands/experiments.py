@@ -41,6 +41,33 @@ def record_result(context: Context, version: ModelVersion, result: BacktestResul
     )
 
 
+def record_freqai_result(context: Context, result: BacktestResult) -> Path:
+    """Log the trading result of a FreqAI backtest in its own run; the path of its report page."""
+    from freqtrade_mlpipe.reports.freqai import write_freqai_report
+
+    tracker = context.tracker()
+    found = figures(result.stats)
+    run_id = str(result.freqai_run)
+    page = write_freqai_report(
+        context.mlpipe.registry.directory / "reports" / f"freqai-{run_id}.html",
+        title=result.strategy,
+        windows=result.freqai_windows(),
+        figures=found,
+        pairs=[row for row in result.stats["results_per_pair"] if row["key"] != "TOTAL"],
+        settings=_settings(result.stats),
+        now=datetime.now(UTC),
+    )
+    with tracker.resume_run(run_id):
+        tracker.log_metrics(found, prefix="backtest/")
+        tracker.log_table("backtest_pairs.csv", pd.DataFrame(per_pair(result.stats)))
+        tracker.log_json("backtest_results.json", summary(result.stats))
+        tracker.set_tags(
+            {"mlpipe.result_file": result.path.name, "mlpipe.result_digest": result.digest}
+        )
+        tracker.log_report(page)
+    return page
+
+
 def record_validation(
     context: Context, version: ModelVersion, outcome: BacktestOutcome, report: GateReport
 ) -> None:

@@ -11,6 +11,10 @@ from freqtrade_mlpipe.exceptions import ConfigError
 
 TEMPLATES = {
     "strategies/MLStrategy.py": "MLStrategy.py",
+    "strategies/MLFreqaiStrategy.py": "MLFreqaiStrategy.py",
+    "freqaimodels/MLPipeClassifier.py": "MLPipeClassifier.py",
+    "freqaimodels/MLPipeRegressor.py": "MLPipeRegressor.py",
+    "freqai.json": "freqai.json",
     "config.json": "config.json",
     "replay.json": "replay.json",
 }
@@ -26,7 +30,9 @@ def start_init(arguments: dict[str, Any]) -> int:
         f"\nNext:\n"
         f"  freqtrade download-data --userdir {user_data} --timeframes 1h --timerange 20230101-\n"
         f"  freqtrade-mlpipe train --userdir {user_data} --timerange 20230101-\n"
-        f"If config.json is your own, add an `mlpipe` block; all its keys have defaults.",
+        f"If config.json is your own, add an `mlpipe` block; all its keys have defaults.\n"
+        f"For FreqAI's sliding window add -c {user_data / 'freqai.json'} --strategy MLFreqaiStrategy --freqaimodel "
+        f"MLPipeClassifier to `freqtrade backtesting`.",
         highlight=False,
         soft_wrap=True,
     )

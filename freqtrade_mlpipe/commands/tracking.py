@@ -36,6 +36,8 @@ def start_log_backtest(arguments: dict[str, Any]) -> int:
     context = load_context(arguments)
     path = Path(given) if given else latest_result(_results_folder(context))
     result = read_result(path, context.freqtrade.get("strategy"))
+    if result.freqai_run is not None:
+        return _log_freqai_backtest(context, result, as_json=bool(arguments.get("print_json")))
     version = _version_behind(context, result, arguments.get("model_version"))
     run_id = record_result(context, version, result)
     found = figures(result.stats)
@@ -55,6 +57,23 @@ def start_log_backtest(arguments: dict[str, Any]) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    return 0
+
+
+def _log_freqai_backtest(context: Context, result: BacktestResult, *, as_json: bool) -> int:
+    from freqtrade_mlpipe.commands.experiments import record_freqai_result
+
+    page = record_freqai_result(context, result)
+    if as_json:
+        stdout.write_json(
+            {"run_id": result.freqai_run, "result": result.path.name, "report": str(page)}
+        )
+    else:
+        console.print(
+            f"{result.path.name} is with the FreqAI run {result.freqai_run}. Report page: {page}",
+            highlight=False,
+            soft_wrap=True,
+        )
     return 0
 
 

@@ -83,17 +83,52 @@ def expand_features(
     DataError
         For invalid candles.
     """
+    return expand_candles(
+        strategy, df, pair=pair, timeframe=timeframe, config=config, candles=candles
+    ).features
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """What a FreqAI strategy's feature methods make of the candles of a pair; all on the candles' index.
+
+    Attributes
+    ----------
+    features : as `expand_features` gives them.
+    others : what the methods leave besides features, and features that start with ``%%``, which FreqAI hands on to the
+        strategy, all by FreqAI's names; those of the pair itself only.
+    """
+
+    features: pd.DataFrame
+    others: pd.DataFrame
+
+
+def expand_candles(
+    strategy: FreqaiFeatures,
+    df: pd.DataFrame,
+    *,
+    pair: str,
+    timeframe: str,
+    config: ExpansionConfig,
+    candles: CandleSource,
+) -> Expanded:
+    """The features of `expand_features`, and the other columns that a strategy may ask for afterwards.
+
+    Parameters and errors are those of `expand_features`.
+    """
     expansion = _Expansion(strategy, df, pair, timeframe, config, candles)
     own, others = expansion.expand(pair)
-    parts = [expansion.standard(own, others)]
-    parts[0].columns = pd.Index([column_name(name, pair) for name in parts[0].columns])
+    standard, left = expansion.standard(own, others)
+    shown = [name for name in standard.columns if str(name).startswith("%%")]
+    left = pd.concat([left, standard[shown]], axis=1).set_axis(df.index)
+    parts = [standard.set_axis([column_name(name, pair) for name in standard.columns], axis=1)]
     del others
     for other in config.include_corr_pairlist:
         parts.append(own.copy(deep=False) if other == pair else expansion.expand(other)[0])
     features = pd.concat(parts, axis=1)
     features.index = df.index
     _check_names(features.columns, strategy)
-    return features
+    return Expanded(features, left)
 
 
 def column_name(freqai_name: str, pair: str) -> str:
@@ -188,8 +223,11 @@ class _Expansion:
         rows = _join_rows(self.opens, open_seconds(frame["date"]) + longer)
         return _Table(rows, features, pd.DataFrame(others, index=frame.index))
 
-    def standard(self, own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-        """What `feature_engineering_standard` makes of the own pair's features, by FreqAI's names."""
+    def standard(
+        self, own: pd.DataFrame, others: pd.DataFrame
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What `feature_engineering_standard` makes of the own pair's features, by FreqAI's names, and its other
+        columns but for the candles."""
         method = "feature_engineering_standard"
         owner = f"{self.pair} {self.timeframe}: {method} of {type(self.strategy).__name__}"
         # Copied on write by pandas 3, at once by pandas 2: the method cannot change `own`.
@@ -207,7 +245,8 @@ class _Expansion:
         left = own if len(kept) == own.shape[1] else own[kept]
         new = [name for name in changed if name not in own.columns]
         added = pd.DataFrame({name: changed.pop(name) for name in new}, index=own.index)
-        return pd.concat([left.assign(**changed), added], axis=1)
+        rest = [n for n in returned.columns if not is_feature(n) and n not in self.base.columns]
+        return pd.concat([left.assign(**changed), added], axis=1), returned[rest]
 
 
 @dataclass(frozen=True, slots=True)

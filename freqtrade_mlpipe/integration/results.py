@@ -9,11 +9,12 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import pandas as pd
 from freqtrade.data.btanalysis.bt_fileutils import load_backtest_stats, load_file_from_zip
 from freqtrade.exceptions import FreqtradeException
 
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 SERVED_KEY = "mlpipe_served"
 """In the configuration that freqtrade stores with a result: name, version and digest of what the strategy served."""
+
+FREQAI_KEY = "mlpipe_freqai"
+"""In the same place, of a FreqAI backtest: the tracked run that it belongs to."""
 
 LAST_RESULT = ".last_result.json"
 
@@ -77,6 +81,7 @@ class BacktestResult:
     digest : SHA-256 of the file.
     served : name, version, digest of the model the strategy served; None: the file does not say.
     stats : freqtrade's figures of the strategy, as stored.
+    freqai : of a FreqAI backtest `run_id`, its tracked run, and `windows`, a CSV file; empty: it is none.
     """
 
     path: Path
@@ -84,6 +89,19 @@ class BacktestResult:
     strategy: str
     served: Mapping[str, str] | None
     stats: Mapping[str, Any]
+    freqai: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def freqai_run(self) -> str | None:
+        """Id of the tracked run of a FreqAI backtest; None: it is none."""
+        return self.freqai.get("run_id")
+
+    def freqai_windows(self) -> pd.DataFrame:
+        """A row for each window that was trained; empty where the file is gone."""
+        try:
+            return pd.read_csv(self.freqai["windows"])
+        except (KeyError, OSError, ValueError):
+            return pd.DataFrame()
 
 
 def figures(stats: Mapping[str, Any]) -> dict[str, float]:
@@ -141,7 +159,7 @@ def read_result(path: Path, strategy: str | None = None) -> BacktestResult:
         raise DataError(f"No backtest result {path}.")
     try:
         stats = load_backtest_stats(path)["strategy"]
-        served = _served(path)
+        config = _stored_config(path)
     except (FreqtradeException, BadZipFile, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a backtest result of freqtrade ({type(error).__name__}: {error}). "
@@ -152,7 +170,15 @@ def read_result(path: Path, strategy: str | None = None) -> BacktestResult:
     if chosen is None or chosen not in stats:
         raise DataError(f"{path} holds {', '.join(names)}: choose one with --strategy.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return BacktestResult(path, digest, chosen, served, stats[chosen])
+    served = config.get(SERVED_KEY)
+    return BacktestResult(
+        path,
+        digest,
+        chosen,
+        {key: str(served[key]) for key in ("name", "version", "digest")} if served else None,
+        stats[chosen],
+        config.get(FREQAI_KEY) or {},
+    )
 
 
 def log_at_exit(config: Mapping[str, Any]) -> None:
@@ -189,9 +215,9 @@ def _last_name(folder: Path) -> str | None:
         return None
 
 
-def _served(path: Path) -> Mapping[str, str] | None:
+def _stored_config(path: Path) -> dict[str, Any]:
+    """The configuration stored with a result; empty where there is none."""
     if path.suffix != ".zip":
-        return None
-    config = json.loads(load_file_from_zip(path, f"{path.stem}_config.json"))
-    served = config.get(SERVED_KEY)
-    return {key: str(served[key]) for key in ("name", "version", "digest")} if served else None
+        return {}
+    config: dict[str, Any] = json.loads(load_file_from_zip(path, f"{path.stem}_config.json"))
+    return config

@@ -197,6 +197,21 @@ class ModelRegistry(RegistryNotes):
         )  # fmt: skip
         return keep_report(self._catalogue, *judged)
 
+    def keep_report(self, version: ModelVersion, report: GateReport) -> GateReport:
+        """Keep the verdict of gates that were run elsewhere with the version they judged.
+
+        Raises
+        ------
+        RegistryError
+            The report is of another bundle.
+        """
+        if report.digest != version.digest:
+            raise RegistryError(
+                f"The report is of the bundle {report.digest[:12]}…, version {version.version} of {version.name} is "
+                f"{version.digest[:12]}…. Judge this version."
+            )
+        return self._keep_report(version, report)
+
     def promote_to_production(
         self,
         name: str,

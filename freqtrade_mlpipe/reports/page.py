@@ -54,6 +54,11 @@ def render_report(report: ReportData, path: Path) -> Path:
     Path
         Absolute.
     """
+    return write_page(report, build_sections(report), path)
+
+
+def write_page(report: ReportData, sections: Sequence[Section], path: Path) -> Path:
+    """Write a page with sections of one's own between the gates and the configuration; see `render_report`."""
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -63,7 +68,6 @@ def render_report(report: ReportData, path: Path) -> Path:
     environment.filters["tidy"] = _tidy
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     template = files("freqtrade_mlpipe.reports").joinpath("report.html.j2").read_text("utf-8")
-    sections = build_sections(report)
     page = environment.from_string(template).render(
         report=report,
         headlines=headlines(report),

@@ -11,7 +11,16 @@ from freqtrade_mlpipe.config import ModelConfig
 from freqtrade_mlpipe.member import Member
 from freqtrade_mlpipe.models import MODELS, Parameters
 from freqtrade_mlpipe.splits import Fold
-from freqtrade_mlpipe.tuning import Ints, Progress, Recipe, TrainingData, in_order, prepare_slice
+from freqtrade_mlpipe.tuning import (
+    Fitted,
+    Ints,
+    Progress,
+    Recipe,
+    TrainingData,
+    fit_whole,
+    in_order,
+    prepare_slice,
+)
 
 
 def fit_member(
@@ -39,7 +48,30 @@ def fit_member(
         if recipe.model.feature_selection:
             columns = stopped.preprocessor.kept_columns
     prepared = prepare_slice(data, rows, recipe, early_stopping=False, columns=columns)
-    fitted = prepared.fit(params)
+    return _member(prepared.fit(params), data, rows, recipe, (valid_from, valid_to))
+
+
+def fit_whole_member(
+    data: TrainingData,
+    rows: Ints,
+    recipe: Recipe,
+    params: Parameters,
+    *,
+    valid_from: pd.Timestamp,
+    valid_to: pd.Timestamp | None,
+) -> Member:
+    """Fit once on all rows, with as many trees as `params` say: see `tuning.fit_whole`."""
+    fitted = fit_whole(data, rows, recipe, params)
+    return _member(fitted, data, rows, recipe, (valid_from, valid_to))
+
+
+def _member(
+    fitted: Fitted,
+    data: TrainingData,
+    rows: Ints,
+    recipe: Recipe,
+    span: tuple[pd.Timestamp, pd.Timestamp | None],
+) -> Member:
     return Member(
         model_type=recipe.model.model_type,
         model=fitted.model,
@@ -48,8 +80,8 @@ def fit_member(
         thresholds=fitted.thresholds,
         train_start=data.dates[rows].min(),
         train_end=data.known_at[rows].max(),
-        valid_from=valid_from,
-        valid_to=valid_to,
+        valid_from=span[0],
+        valid_to=span[1],
         n_train_rows=len(rows),
     )
 

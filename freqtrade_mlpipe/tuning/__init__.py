@@ -8,6 +8,7 @@ from freqtrade_mlpipe.tuning.prepared import (
     PreparedSlice,
     Recipe,
     check_slice,
+    fit_whole,
     prepare_slice,
 )
 from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns, traded_returns
@@ -26,6 +27,7 @@ __all__ = [
     "Trial",
     "TuningResult",
     "check_slice",
+    "fit_whole",
     "in_order",
     "n_cores",
     "parameter_importance",

@@ -196,6 +196,23 @@ def prepare_slice(
     )
 
 
+def fit_whole(data: TrainingData, rows: Ints, recipe: Recipe, params: Mapping[str, Any]) -> Fitted:
+    """One fit on all rows: no early stopping, no calibration, and thresholds in the middle.
+
+    Those of a regression are 0, of two classes 0.5, of three 1/2 for each side.
+    """
+    preprocessor, fit_data = _matrices(data, rows, None, list(data.X.columns), recipe)
+    calibrator: Calibrator | ClassCalibrator | ValueCalibrator = Calibrator()
+    thresholds: Thresholds | SideThresholds = Thresholds(enter=0.5, exit=0.5)
+    if data.task == "regression":
+        calibrator = ValueCalibrator(slope=_label_scale(data, rows))
+        thresholds = Thresholds(enter=0.0, exit=0.0)
+    elif data.task == "three_class":
+        calibrator = ClassCalibrator((Calibrator(),) * len(CLASSES))
+        thresholds = SideThresholds(long=0.5, short=0.5)
+    return Fitted(_fit(fit_data, params, recipe.model), preprocessor, calibrator, thresholds)
+
+
 def check_slice(data: TrainingData, rows: Ints, recipe: Recipe) -> None:
     """Raise the `TrainingError` that `prepare_slice` would, without its work; log if parts had to be widened."""
     parts = _parts(data, rows, recipe, True)

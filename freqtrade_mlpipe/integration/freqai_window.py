@@ -1,0 +1,308 @@
+"""One training window of FreqAI: its rows, its models, and what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.config import FreqaiConfig
+from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
+from freqtrade_mlpipe.integration.freqai_settings import judged_share
+from freqtrade_mlpipe.integration.freqai_targets import Target
+from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.metrics import LOSS_METRICS, losses_of
+from freqtrade_mlpipe.models import MODELS, Parameters
+from freqtrade_mlpipe.splits import tail_slices, walk_forward
+from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
+from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
+from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
+from freqtrade_mlpipe.tuning import Recipe, TrainingData, tune
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every window of a run is trained.
+
+    Attributes
+    ----------
+    freqai : FreqAI's block of the configuration.
+    candle : length of a candle.
+    """
+
+    recipe: Recipe
+    settings: FreqaiConfig
+    freqai: Mapping[str, Any]
+    candle: pd.Timedelta
+
+
+@dataclass(frozen=True, eq=False)
+class WindowRows:
+    """What a window may learn from.
+
+    Attributes
+    ----------
+    features : float32, index: open time of the candles (UTC), ascending.
+    labels : the target columns, on the same index; missing where unknown at the end of the window.
+    targets : what they are.
+    horizon_candles : how far they look ahead.
+    span : first candle the window's model may predict, and the first one it may not (None: without end).
+    """
+
+    features: pd.DataFrame
+    labels: pd.DataFrame
+    targets: tuple[Target, ...]
+    horizon_candles: int
+    span: tuple[pd.Timestamp, pd.Timestamp | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The newest purged rows of a window, on which models are compared; none was trained on them.
+
+    Attributes
+    ----------
+    features : of shape (n, n_features), index: dates (UTC).
+    labels : number of each row by target, see `Target.numbers`.
+    """
+
+    features: pd.DataFrame
+    labels: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowModel:
+    """The models of one pair and window, one a target, and how they did.
+
+    Attributes
+    ----------
+    statistics : mean and standard deviation of each numeric target over the training rows; 0 and 0 of classes.
+    metrics : of the judged rows, by name; of several targets with the target's name before it.
+    parameters : what each member was fitted with, by target.
+    """
+
+    targets: tuple[Target, ...]
+    members: tuple[Member, ...]
+    feature_names: tuple[str, ...]
+    horizon_candles: int
+    statistics: Mapping[str, tuple[float, float]]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    guard: OutlierGuard | None = None
+    n_trials: int = 0
+
+    def predict(self, features: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int_], Floats]:
+        """Prediction columns as FreqAI names them, `do_predict` (1 usable, 0 not) and dissimilarity indexes.
+
+        A classifier gives the likeliest class under the target's name and a column of probabilities for each class.
+        Rows without an answer are missing, not 0.
+        """
+        columns: dict[str, Any] = {}
+        usable = np.ones(len(features), dtype=np.bool_)
+        for target, member in zip(self.targets, self.members, strict=True):
+            found = member.predict_proba(features)
+            usable &= np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+            if target.task == "regression":
+                columns[target.name] = found
+                continue
+            proba = target.class_probabilities(found)
+            columns[target.name] = target.decided(proba)
+            columns |= dict(zip(map(str, target.classes), proba.T, strict=True))
+        index = np.zeros(len(features))
+        if self.guard is not None:
+            schema = features[list(self.feature_names)].to_numpy(np.float64)
+            inside, index = self.guard.inspect(schema)
+            usable &= inside
+        return pd.DataFrame(columns), usable.astype(np.int_), index
+
+    def losses(self, judged: Judged) -> Floats:
+        """Mean loss over the targets of each judged row, shape (n,)."""
+        losses = [
+            losses_of(
+                target.task, judged.labels[target.name], member.predict_proba(judged.features)
+            )
+            for target, member in zip(self.targets, self.members, strict=True)
+        ]
+        return np.asarray(np.mean(losses, axis=0))
+
+    def importance(self) -> pd.Series[float]:
+        """Mean share of the gain of each feature."""
+        shares = [importance_of(member, self.feature_names) for member in self.members]
+        return pd.concat(shares, axis=1).mean(axis=1).rename("importance")
+
+
+def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
+    """Train on a window.
+
+    The newest rows are set aside and judged on; training rows whose targets reach into them are left out. Early
+    stopping, calibration and thresholds have slices of their own within the rest, purged likewise. Rows with a missing
+    feature or target are not learned from.
+
+    Raises
+    ------
+    TrainingError
+        When the rows cannot be learned from.
+    """
+    split = _split(rows, plan)
+    features, labels, numbers = split.features, split.labels, split.numbers
+    guard = _guard(split, plan)
+    train, judge = split.kept_by(guard)
+    parameters = plan.freqai["feature_parameters"]
+    weight = _weights(len(features), float(parameters.get("weight_factor") or 0))
+    members: list[Member] = []
+    metrics: dict[str, float] = {}
+    found: dict[str, Parameters] = {}
+    n_trials = 0
+    for target in rows.targets:
+        data = check_inputs(
+            features,
+            numbers[target.name],
+            Extras(
+                known_at=split.known_at, weight=weight, candle=plan.candle,
+                horizon_candles=rows.horizon_candles, task=target.task,
+            ),
+            label_candles=rows.horizon_candles,
+        ).data  # fmt: skip
+        member, params, tried = _fit(data, train, plan, rows.span)
+        members.append(member)
+        found[target.name] = params
+        n_trials += tried
+        prefix = f"{target.name} " if len(rows.targets) > 1 else ""
+        metrics |= {f"{prefix}{k}": v for k, v in _scores(data, judge, member).items()}
+    metrics |= {"n_train_rows": len(train), "n_judged_rows": len(judge)}
+    model = WindowModel(
+        targets=rows.targets,
+        members=tuple(members),
+        feature_names=tuple(map(str, features.columns)),
+        horizon_candles=rows.horizon_candles,
+        statistics=_statistics(rows.targets, labels.iloc[train]),
+        metrics=metrics,
+        parameters=found,
+        guard=guard,
+        n_trials=n_trials,
+    )
+    return model, split.judged(judge)
+
+
+def judged_rows(rows: WindowRows, plan: Plan, guard: OutlierGuard | None) -> Judged:
+    """The rows that a window's model was judged on, given its outlier checks.
+
+    Raises
+    ------
+    TrainingError
+        As `train_window`.
+    """
+    split = _split(rows, plan)
+    return split.judged(split.kept_by(guard)[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Complete rows, and which of them are learned from and judged on."""
+
+    features: pd.DataFrame
+    labels: pd.DataFrame
+    numbers: Mapping[str, Floats]
+    known_at: pd.DatetimeIndex
+    train: Ints
+    judge: Ints
+
+    def kept_by(self, guard: OutlierGuard | None) -> tuple[Ints, Ints]:
+        """Those of `train` and `judge` that are no outliers."""
+        if guard is None:
+            return self.train, self.judge
+        kept = guard.keeps(self.features.to_numpy(np.float64))
+        return self.train[kept[self.train]], self.judge[kept[self.judge]]
+
+    def judged(self, judge: Ints) -> Judged:
+        return Judged(
+            self.features.iloc[judge], {name: y[judge] for name, y in self.numbers.items()}
+        )
+
+
+def _split(rows: WindowRows, plan: Plan) -> _Split:
+    complete = _complete(rows)
+    features, labels = rows.features.iloc[complete], rows.labels.iloc[complete]
+    dates = pd.DatetimeIndex(features.index)
+    known_at = dates + rows.horizon_candles * plan.candle
+    share = judged_share(plan.freqai, len(features))
+    train, judge = np.arange(len(features)), np.empty(0, dtype=np.int64)
+    if share > 0:
+        train, judge = tail_slices(dates, known_at, (1 - share, share))
+    numbers = {target.name: target.numbers(labels[target.name]) for target in rows.targets}
+    return _Split(features, labels, numbers, known_at, train, judge)
+
+
+def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
+    parameters = plan.freqai["feature_parameters"]
+    if not (parameters.get("use_SVM_to_remove_outliers") or parameters.get("DI_threshold")):
+        return None
+    learned = split.features.iloc[split.train].to_numpy(np.float64)
+    return OutlierGuard.fit(learned, parameters, seed=plan.recipe.model.random_state)
+
+
+def _complete(rows: WindowRows) -> Ints:
+    """Positions of rows with all features and targets."""
+    whole = rows.labels.notna().all(axis=1).to_numpy(copy=True)
+    for name in rows.features.columns:
+        whole &= np.isfinite(rows.features[name].to_numpy())
+    found = np.flatnonzero(whole)
+    if not len(found):
+        counts = rows.features.notna().sum()
+        raise TrainingError(
+            f"None of {len(whole)} rows has all features and targets; the feature with the fewest values is "
+            f"{counts.idxmin()} with {counts.min()}. Download candles from before the training window, or mend it."
+        )
+    return found
+
+
+def _weights(n: int, factor: float) -> Floats:
+    """FreqAI's `set_weights_higher_recent`."""
+    if factor <= 0:
+        return np.ones(n)
+    return np.asarray(np.exp(-np.arange(n) / (factor * n))[::-1])
+
+
+def _fit(
+    data: TrainingData, train: Ints, plan: Plan, span: tuple[pd.Timestamp, pd.Timestamp | None]
+) -> tuple[Member, Parameters, int]:
+    config = plan.recipe.model
+    config.check_task(data.task)
+    params: Parameters = {**MODELS[config.model_type].defaults, **config.parameters}
+    n_trials = 0
+    if config.optimize_hyperparams:
+        seen = data.take(train)
+        folds = walk_forward(config, data.candle).split(seen.dates, seen.known_at)
+        tuned = tune(seen, folds, plan.recipe)
+        params, n_trials = dict(tuned.best_params), len(tuned.trials)
+    fit = fit_member if plan.settings.stop_and_calibrate else fit_whole_member
+    member = fit(data, train, plan.recipe, params, valid_from=span[0], valid_to=span[1])
+    return member, params, n_trials
+
+
+def _scores(data: TrainingData, judge: Ints, member: Member) -> dict[str, float]:
+    """Scores on the judged rows, and the loss by the name of the gate's metric."""
+    if not len(judge):
+        return {}
+    proba = member.predict_proba(data.X.iloc[judge])
+    scores = scores_of(data, judge, proba, member.thresholds.positions(proba))
+    loss = float(losses_of(data.task, data.y[judge], proba).mean())
+    return {**scores, LOSS_METRICS[data.task]: loss}
+
+
+def _statistics(targets: Sequence[Target], labels: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for target in targets:
+        if pd.api.types.is_numeric_dtype(labels[target.name].dtype):
+            values = labels[target.name].to_numpy(np.float64)
+            found[target.name] = (float(values.mean()), float(values.std()))
+        found |= {str(name): (0.0, 0.0) for name in target.classes}
+    return found
