@@ -36,7 +36,8 @@ OptimizationMetric = Literal[
 Direction = Literal["maximize", "minimize"]
 Pruner = Literal["median", "hyperband", "none"]
 CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
-ScalingMethod = Literal["standard", "minmax", "robust", "none"]
+ScalingMethod = Literal["standard", "minmax", "symmetric", "robust", "none"]
+"""`minmax` to 0 … 1, `symmetric` to -1 … 1 (FreqAI's)."""
 LabelKind = Literal["direction", "threshold", "triple_barrier", "forward_return"]
 Scope = Literal["pooled", "per_pair"]
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -76,7 +78,18 @@ def start_validate(arguments: dict[str, Any]) -> int:
 def start_promote(arguments: dict[str, Any]) -> int:
     """Promote a validated version; refuses with exit code 3."""
     context = load_context(arguments)
-    version = wanted_version(context, arguments.get("model_version"))
+    if arguments.get("from_freqai"):
+        version = register_from_freqai(context, *arguments["from_freqai"])
+        print_version(version, "is registered, frozen")
+        if arguments.get("force_reason") is None:
+            console.print(
+                f"\nNext: freqtrade-mlpipe validate --model-name {version.name} --model-version {version.version}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 0
+    else:
+        version = wanted_version(context, arguments.get("model_version"))
     promoted = context.registry().promote_to_production(
         version.name,
         version.version,
@@ -85,6 +98,24 @@ def start_promote(arguments: dict[str, Any]) -> int:
     )
     print_version(promoted, "is in production")
     return 0
+
+
+def register_from_freqai(context: Context, identifier: str, pair: str) -> ModelVersion:
+    """A staged version of `mlpipe.model_name`: the model that FreqAI's loop trained last for a pair."""
+    from freqtrade_mlpipe.integration.freqai_handover import served_folder, write_frozen
+
+    folder = served_folder(context.user_data / "models", identifier, pair)
+    name = context.mlpipe.model_name
+    with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+        bundle = Path(temporary) / "bundle"
+        _, metrics = write_frozen(folder, bundle, name)
+        return context.registry().register_model(
+            model_name=name,
+            model_path=bundle,
+            metrics=metrics,
+            tags=["freqai"],
+            notes=f"FreqAI {identifier}, {pair}, {folder.name}",
+        )
 
 
 def start_rollback(arguments: dict[str, Any]) -> int:

@@ -107,6 +107,10 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "model_version": Arg(
         "--model-version", metavar="N", help="Version number, or `latest` (default: latest)."
     ),
+    "from_freqai": Arg(
+        "--from-freqai", nargs=2, metavar=("IDENTIFIER", "PAIR"),
+        help="Register the model that FreqAI's loop trained last for a pair, frozen, as a version of --model-name.",
+    ),
     "rollback_version": Arg(
         "--model-version", metavar="N", help="Version to go back to (default: the one before the current)."
     ),

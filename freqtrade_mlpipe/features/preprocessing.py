@@ -257,6 +257,9 @@ def _scales(
 def _center_and_spread(column: FloatArray, method: str) -> tuple[float, float]:
     if method == "minmax":
         return float(column.min()), float(column.max() - column.min())
+    if method == "symmetric":
+        low, high = float(column.min()), float(column.max())
+        return (low + high) / 2, (high - low) / 2
     if method == "robust":
         low, median, high = np.quantile(column, [0.25, 0.5, 0.75])
         if high > low:

@@ -91,7 +91,7 @@ class RunRecord:
                 settings.project, settings.backend,
                 tracking_uri=registry.tracking_uri, directory=registry.directory,
             )  # fmt: skip
-            run_id = str(tracker.start_run(name, described, tags))
+            run_id = str(tracker.start_run(name, _plain_names(described), tags))
         except MLPipeError as error:
             logger.warning("This run is not tracked: %s", error)
             return
@@ -125,8 +125,10 @@ class RunRecord:
                 "n_features": len(model.feature_names),
                 "found": {name: dict(found) for name, found in model.parameters.items()},
             }
+            params = _plain_names(params)
             tags = {"mlpipe.pair": pair, "mlpipe.gate": decision.check.sentence}
-            metrics = {**model.metrics, **figures, "accepted": float(decision.accepted)}
+            found = {**model.metrics, **figures, "accepted": float(decision.accepted)}
+            metrics = _plain_names(found)
             self._tracker.log_fold_run(f"{pair} {_date(trained_at)}", params, metrics, tags)
         return None if folder is None else self._register(pair, model, decision, folder)
 
@@ -194,6 +196,14 @@ class RunRecord:
             settings = self._mlpipe.registry
             self._registry = ModelRegistry(settings.tracking_uri, settings.directory)
         return self._registry
+
+
+def _plain_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that a store takes: FreqAI's ``&`` and ``%`` are none."""
+    return {
+        _ODD.sub("", str(key)).lstrip("-"): _plain_names(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
 
 
 def _date(timestamp: int) -> str:
