@@ -56,8 +56,8 @@ COMMANDS = (
         "Put a validated version into production.",
         "freqtrade_mlpipe.commands.lifecycle:start_promote",
         (*COMMON, *MODEL, "model_version", "notes", "force_reason", "from_freqai"),
-        epilog="Exit code 3: the gates refused the version; 2: it was not validated, or too long ago. With --from-freqai "
-        "the model is registered, to be validated; with --force-reason it also goes into production.",
+        epilog="Exit code 3: the gates refused the version; 2: it was not validated, or too long ago. With "
+        "--from-freqai the model is registered, to be validated; with --force-reason it also goes into production.",
     ),
     Command(
         "rollback",

@@ -29,9 +29,7 @@ def served_folder(models: Path, identifier: str, pair: str) -> Path:
     root = models / identifier
     if root.parent != models or not root.is_dir():
         known = ", ".join(sorted(path.name for path in models.glob("*") if path.is_dir())) or "none"
-        raise ConfigError(
-            f"No FreqAI identifier {identifier!r} in {models}; there are: {known}."
-        )
+        raise ConfigError(f"No FreqAI identifier {identifier!r} in {models}; there are: {known}.")
     serving = _serving(root, pair)
     if serving is not None:
         return serving

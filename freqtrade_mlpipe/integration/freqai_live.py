@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS, _PAUSE_AFTER_TROUBLE_SECONDS = 1.0, 30.0
 REPORTED_FAILURES = 3
 """After so many refused or failed trainings in a row a pair is reported to the operator."""
 
@@ -92,7 +92,12 @@ class Retraining:
                 owner.train_queue.popleft()
                 logger.warning("%s is not in the whitelist: it is not trained any more.", pair)
                 continue
-            self._train_if_due(pair, strategy)
+            try:
+                self._train_if_due(pair, strategy)
+            except Exception:
+                # Such as a full disk. A thread that ended here would leave the models to grow old in silence.
+                logger.exception("%s: its training could not be looked after.", pair)
+                time.sleep(_PAUSE_AFTER_TROUBLE_SECONDS)
 
     def _train_if_due(self, pair: str, strategy: IStrategy) -> None:
         owner = self.owner
@@ -104,7 +109,7 @@ class Retraining:
             # A pair that waits must not keep the others from their turn.
             owner.train_queue.rotate(-1)
             return
-        dk.set_new_model_names(pair, window.stopts)
+        dk.set_paths(pair, window.stopts)
         owner.train_timer("start")
         try:
             decision = self._train(pair, strategy, dk, (window, load))

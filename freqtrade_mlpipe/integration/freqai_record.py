@@ -201,7 +201,9 @@ class RunRecord:
 def _plain_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that a store takes: FreqAI's ``&`` and ``%`` are none."""
     return {
-        _ODD.sub("", str(key)).lstrip("-"): _plain_names(value) if isinstance(value, Mapping) else value
+        _ODD.sub("", str(key)).lstrip("-"): _plain_names(value)
+        if isinstance(value, Mapping)
+        else value
         for key, value in values.items()
     }
 
