@@ -96,6 +96,15 @@ class MLPipeKitchen(FreqaiDataKitchen):
             self.find_labels(frame)
         return frame
 
+    def fill_predictions(self, dataframe: pd.DataFrame) -> None:
+        """The frame with predictions joined by date; candles without one have none, and do_predict 0."""
+        kept = [name for name in dataframe.columns if not name.startswith(("&", PLOTTED_PREFIX))]
+        kept = [name for name in kept if name == "date" or name not in self.full_df.columns]
+        joined = dataframe[kept].merge(self.full_df, how="left", on="date")
+        joined["do_predict"] = joined["do_predict"].fillna(0).astype(int)
+        self.return_dataframe = joined
+        self.full_df = pd.DataFrame()
+
     def remove_features_from_df(self, dataframe: pd.DataFrame) -> pd.DataFrame:
         """FreqAI's: what starts with ``%%`` stays, by FreqAI's names."""
         kept = dataframe[

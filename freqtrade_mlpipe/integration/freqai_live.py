@@ -42,7 +42,7 @@ class Tally:
     n_refused: int = 0
     in_a_row: int = 0
     not_before: float = 0.0
-    """Seconds since 1970: after a failure the pair waits for a candle."""
+    """Seconds since 1970: the pair waits for the next candle, after a failure for as long as one."""
 
 
 class Retraining:
@@ -104,7 +104,7 @@ class Retraining:
         _, trained_at = owner.dd.get_pair_dict_info(pair)
         dk = MLPipeKitchen(owner.config, True, pair)
         due, window, load = dk.check_if_new_training_required(trained_at)
-        tally = self.tallies.setdefault(pair, Tally())
+        tally, candle = self.tallies.setdefault(pair, Tally()), owner.plan.candle.total_seconds()
         if not due or time.time() < tally.not_before:
             # A pair that waits must not keep the others from their turn.
             owner.train_queue.rotate(-1)
@@ -115,9 +115,11 @@ class Retraining:
             decision = self._train(pair, strategy, dk, (window, load))
         except Exception as error:  # noqa: BLE001 - the bot survives a failed training
             self._failed(pair, tally, error)
-            tally.not_before = time.time() + owner.plan.candle.total_seconds()
+            tally.not_before = time.time() + candle
         else:
             owner.dd.pair_dict[pair]["trained_timestamp"] = window.stopts
+            # The same candles would give the same model.
+            tally.not_before = (window.stopts // candle + 1) * candle
             tally.n_trained += 1
             self._count(pair, tally, decision.accepted, decision.check.sentence)
             tally.n_refused += not decision.accepted

@@ -33,7 +33,7 @@ KEYS = (
     Key("identifier", "as documented", "The folder below user_data/models."),
     Key("train_period_days", "as documented", "Length of the training window."),
     Key("backtest_period_days", "as documented", "How long a model predicts in a backtest."),
-    Key("live_retrain_hours", "as documented", "How often a bot trains anew."),
+    Key("live_retrain_hours", "as documented", "How often a bot trains anew, at most once a candle."),
     Key("expiration_hours", "as documented", "An older model gives do_predict 2; predictions are missing, not 0."),
     Key("purge_old_models", "as documented",
         "Models of a pair that a bot keeps on disk; refused ones do not count."),
