@@ -33,6 +33,7 @@ Dataframes = Mapping[Any, Any]
 class MLPipeKitchen(FreqaiDataKitchen):
     """One pair's data at one time; FreqAI makes a new one whenever it trains or predicts."""
 
+    full_df: pd.DataFrame
     plotted: pd.DataFrame = pd.DataFrame()
 
     def set_paths(self, pair: str, trained_timestamp: int | None = None) -> None:
