@@ -3,7 +3,7 @@
 The same strategy (the shipped MLFreqaiStrategy), candles, windows and estimator parameters, the search off. Each
 measurement is a process of its own, freqtrade's and ours in turn, the least of the repetitions counts. Measured is
 `IFreqaiModel.start`, everything FreqAI does: its wall and CPU time, the CPU time beyond LightGBM's own fits and
-predictions ("overhead"), and the bytes below `user_data/models`. Tracking is off; freqtrade's model has no counterpart.
+predictions ("overhead"), and the bytes below `user_data/models`. Everything uses one thread. Tracking is off; freqtrade's model has no counterpart.
 
 "corrected" is the default: slices for early stopping and calibration, which is two fits a window. "plain" is one fit a
 window on the rows freqtrade's model has. Needs recorded 1h and 4h candles of BTC/USDT and the pairs, which are copied::
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PARAMETERS = {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31}
+PARAMETERS = {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31, "n_jobs": 1}
 OURS = {
     "feature_fraction": 1.0,
     "bagging_fraction": 1.0,
@@ -135,7 +136,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, float]:
             "--timerange",
             arguments.timerange,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
     found = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
     if done.returncode or not found or "raised exception" in done.stderr + done.stdout:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])

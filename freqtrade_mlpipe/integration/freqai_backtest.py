@@ -73,7 +73,7 @@ class Coverage:
         share = self.n_predicted / self.n_candles if self.n_candles else 0.0
         return (
             f"predictions for {self.n_predicted:,} of {self.n_candles:,} candles ({share:.1%}); {self.n_windows} "
-            f"windows, of which {self.n_failed} raised exceptions and {self.n_refused} were refused by the gate"
+            f"windows, {self.n_failed} failed and {self.n_refused} refused by the gate"
         )
 
 

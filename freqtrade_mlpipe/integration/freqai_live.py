@@ -70,7 +70,7 @@ class Retraining:
         for pair, tally in sorted(self.tallies.items()):
             say = logger.warning if tally.n_failed else logger.info
             say(
-                "FreqAI, %s: %d trainings, of which %d raised exceptions and %d were refused by the gate.",
+                "FreqAI, %s: %d trainings, %d failed and %d refused by the gate.",
                 pair, tally.n_trained + tally.n_failed, tally.n_failed, tally.n_refused,
             )  # fmt: skip
         self.owner.record.finish(self._summary())

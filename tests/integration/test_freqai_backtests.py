@@ -268,7 +268,7 @@ def test_failed_windows_are_loud_and_have_no_predictions(freqai: Freqai, logged:
     assert (seen.loc[~failed, "do_predict"] == 1).all()
     said = " ".join(logged())
     assert "raised exception TrainingError" in said
-    assert "2 raised exceptions" in said
+    assert "2 failed" in said
     assert "(27.3%)" in said
 
 
