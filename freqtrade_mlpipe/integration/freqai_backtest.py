@@ -154,6 +154,10 @@ class BacktestRun:
                 found = _nothing(part)
                 self.owner.record.failed(pair, train.stop_fmt, error)
             parts.append(found)
+        if serving is not None and self.owner.save_backtest_models:
+            # As with FreqAI, a bot of the same identifier begins with the last model of a backtest.
+            dk.set_new_model_names(pair, serving.trained_at)
+            self.owner.dd.name(pair, dk, serving.trained_at)
         whole = pd.concat(parts, ignore_index=True)
         whole["do_predict"] = whole["do_predict"].fillna(0).astype(int)
         if coverage.n_failed == coverage.n_windows:
@@ -231,7 +235,6 @@ class BacktestRun:
         seconds = time.perf_counter() - started
         if self.owner.save_backtest_models:
             save_window(window.folder, model, window.rows.features, self._origin(window))
-            self.owner.dd.pair_dict[window.pair]["trained_timestamp"] = window.trained_at
         return model, judged, seconds
 
     def _origin(self, window: Window) -> Origin:

@@ -26,6 +26,8 @@ from freqtrade_mlpipe.registry.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
+EXPIRED = 2
+"""FreqAI's `do_predict` of a model older than `expiration_hours`."""
 FEATURE_PREFIX, PLOTTED_PREFIX = "%", "%%"
 Dataframes = Mapping[Any, Any]
 
@@ -173,8 +175,14 @@ class MLPipeDrawer(FreqaiDataDrawer):
         """Let a stored model serve a pair from now on."""
         with self.pair_dict_lock:
             self.model_dictionary[coin] = model
-            self.pair_dict[coin]["model_filename"] = dk.model_filename
-            self.pair_dict[coin]["data_path"] = str(dk.data_path)
+        self.name(coin, dk, self.pair_dict[coin]["trained_timestamp"])
+
+    def name(self, coin: str, dk: FreqaiDataKitchen, trained_timestamp: int) -> None:
+        """Note on disk which stored model serves a pair."""
+        with self.pair_dict_lock:
+            known = self.pair_dict[coin]
+            known["model_filename"], known["data_path"] = dk.model_filename, str(dk.data_path)
+            known["trained_timestamp"] = trained_timestamp
         self.save_drawer_to_disk()
 
     def save_drawer_to_disk(self) -> None:
@@ -217,7 +225,9 @@ class MLPipeDrawer(FreqaiDataDrawer):
         self, pair: str, predictions: pd.DataFrame, do_preds: Any, dk: FreqaiDataKitchen,
         strat_df: pd.DataFrame,
     ) -> None:  # fmt: skip
-        """FreqAI's, but candles that the bot skipped have no prediction, not 0."""
+        """FreqAI's, but candles that the bot skipped, or whose model has expired, have no prediction, not 0."""
+        if do_preds[-1] == EXPIRED:
+            predictions = self._nothing_of(pair, dk)
         known = self.historic_predictions[pair]["date_pred"].max()
         super().append_model_predictions(pair, predictions, do_preds, dk, strat_df)
         frame = self.historic_predictions[pair]
@@ -225,6 +235,11 @@ class MLPipeDrawer(FreqaiDataDrawer):
         if skipped.any():
             _forget(frame, skipped)
             self.model_return_values[pair] = frame.tail(len(strat_df)).reset_index(drop=True)
+
+    def _nothing_of(self, pair: str, dk: FreqaiDataKitchen) -> pd.DataFrame:
+        names = [*dk.label_list, *dk.data["labels_mean"]]
+        known = self.historic_predictions[pair].columns
+        return pd.DataFrame({name: [np.nan] for name in names if name in known})
 
     def return_null_values_to_strategy(
         self, dataframe: pd.DataFrame, dk: FreqaiDataKitchen

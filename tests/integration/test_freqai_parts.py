@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from sklearn.metrics import pairwise_distances
 from freqtrade_mlpipe.config import FeatureConfig, FreqaiConfig, MLPipeConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import BundleError, ConfigError, TrainingError
 from freqtrade_mlpipe.integration.freqai_gate import decide
+from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeDrawer
 from freqtrade_mlpipe.integration.freqai_labels import Labels, horizon_of
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import KEYS, check_keys, model_config
@@ -477,3 +480,91 @@ def test_missing_predictions_are_left_out_of_the_statistics():
     frame = pd.DataFrame({"&-x": [1.0, np.nan, 3.0]})
     assert recent_statistics(frame, ["&-x"], 3)[0]["&-x"] == 2
     assert np.isnan(recent_statistics(frame.iloc[1:2], ["&-x"], 3)[0]["&-x"])
+
+
+# --- what a bot keeps ----------------------------------------------------------------------------------
+
+
+def drawer(tmp_path: Any) -> MLPipeDrawer:
+    config = {
+        "freqai": {"feature_parameters": {}, "purge_old_models": 2},
+        "user_data_dir": tmp_path,
+        "exchange": {"pair_whitelist": ["A/B"]},
+    }
+    (tmp_path / "models" / "id").mkdir(parents=True)
+    return MLPipeDrawer(tmp_path / "models" / "id", config)
+
+
+def candles_and_predictions(n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frame = prices(n)
+    words = pd.Series(["up"] * n).infer_objects()
+    return frame, pd.DataFrame({"&s": words, "up": np.full(n, 0.7), "down": np.full(n, 0.3)})
+
+
+def live_drawer(tmp_path: Any, n: int) -> tuple[MLPipeDrawer, Any, pd.DataFrame]:
+    found = drawer(tmp_path)
+    frame, predictions = candles_and_predictions(n + 3)
+    first = predictions.head(n).copy()
+    for name in ("up", "down"):
+        first[f"{name}_mean"] = first[f"{name}_std"] = 0.0
+    first["do_predict"] = 0
+    for column in ("high", "low", "close"):
+        first[f"{column}_price"] = frame[column].head(n)
+    first["date_pred"] = frame["date"].head(n)
+    found.historic_predictions["A/B"] = first
+    kitchen = SimpleNamespace(
+        label_list=["&s"],
+        data={"labels_mean": {"up": 0.0, "down": 0.0}, "labels_std": {"up": 0.0, "down": 0.0},
+              "extra_returns_per_train": {}},
+    )  # fmt: skip
+    return found, kitchen, frame
+
+
+def test_skipped_candles_have_no_prediction(tmp_path):
+    found, kitchen, frame = live_drawer(tmp_path, 20)
+    _, predictions = candles_and_predictions(1)
+    found.append_model_predictions("A/B", predictions, np.array([1]), kitchen, frame)
+    rows = found.model_return_values["A/B"].tail(3)
+    assert rows["up"].isna().tolist() == [True, True, False]
+    assert rows["do_predict"].tolist() == [0, 0, 1]
+    assert rows["&s"].isna().tolist() == [True, True, False]
+
+
+def test_expired_model_has_no_prediction_and_says_so(tmp_path):
+    found, kitchen, frame = live_drawer(tmp_path, 20)
+    zeros = pd.DataFrame(np.zeros((2, 1)), columns=["&s"])  # what FreqAI passes
+    found.append_model_predictions("A/B", zeros, np.array([2, 2]), kitchen, frame.head(21))
+    last = found.model_return_values["A/B"].iloc[-1]
+    assert last["do_predict"] == 2
+    assert last[["&s", "up", "down"]].isna().all()
+
+
+def test_files_of_a_bot_are_whole_after_a_failed_write(tmp_path, monkeypatch):
+    found = drawer(tmp_path)
+    found.set_pair_dict_info({"pair": "A/B"})
+    found.save_drawer_to_disk()
+    before = found.pair_dictionary_path.read_bytes()
+    found.pair_dict["A/B"]["trained_timestamp"] = 7
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        found.save_drawer_to_disk()
+    assert found.pair_dictionary_path.read_bytes() == before
+
+
+def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
+    rows = window()
+    folder = tmp_path / "sub-train-A_B_1700000000"
+    save_window(folder, train_window(rows, plan())[0], rows.features, origin("old"))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_window(folder, train_window(rows, plan())[0], rows.features, origin("new"))
+    assert stored_key(folder) == "old"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
