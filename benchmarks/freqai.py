@@ -3,10 +3,12 @@
 The same strategy (the shipped MLFreqaiStrategy), candles, windows and estimator parameters, the search off. Each
 measurement is a process of its own, freqtrade's and ours in turn, the least of the repetitions counts. Measured is
 `IFreqaiModel.start`, everything FreqAI does: its wall and CPU time, the CPU time beyond LightGBM's own fits and
-predictions ("overhead"), and the bytes below `user_data/models`. Everything uses one thread. Tracking is off; freqtrade's model has no counterpart.
+predictions ("overhead"), and the bytes below `user_data/models`. Everything uses one thread. Tracking is off;
+freqtrade's model has no counterpart.
 
-"corrected" is the default: slices for early stopping and calibration, which is two fits a window. "plain" is one fit a
-window on the rows freqtrade's model has. Needs recorded 1h and 4h candles of BTC/USDT and the pairs, which are copied::
+"corrected" is the default: slices for early stopping and calibration, which is two fits a window. "plain" is one fit
+a window on the rows freqtrade's model has. Needs recorded 1h and 4h candles of BTC/USDT and the pairs, which are
+copied::
 
     python benchmarks/freqai.py --datadir DIRECTORY --pairs ETH/USDT SOL/USDT --repeat 2
 """

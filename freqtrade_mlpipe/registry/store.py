@@ -210,7 +210,7 @@ class ModelRegistry(RegistryNotes):
                 f"The report is of the bundle {report.digest[:12]}…, version {version.version} of {version.name} is "
                 f"{version.digest[:12]}…. Judge this version."
             )
-        return self._keep_report(version, report)
+        return keep_report(self._catalogue, version, report)
 
     def promote_to_production(
         self,
