@@ -121,7 +121,7 @@ class TestInit:
         found = StrategyResolver.search_all_objects(
             {"user_data_dir": tmp_path, "strategy_path": None}, enum_failed=True
         )
-        assert [item["name"] for item in found] == ["MLStrategy"]
+        assert sorted(item["name"] for item in found) == ["MLFreqaiStrategy", "MLStrategy"]
 
     @pytest.mark.e2e
     def test_configuration_it_wrote_passes_freqtrades_validation(self, tmp_path):

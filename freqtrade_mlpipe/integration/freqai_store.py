@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
@@ -227,12 +228,10 @@ def content_key(*parts: Any) -> str:
         if isinstance(part, pd.DataFrame):
             digest.update("\0".join(map(str, part.columns)).encode())
             digest.update(pd.DatetimeIndex(part.index).as_unit("ns").asi8.tobytes())
-            for name in part.columns:
-                values = part[name]
-                if pd.api.types.is_numeric_dtype(values.dtype):
-                    digest.update(values.to_numpy().tobytes())
-                else:
-                    digest.update("\0".join(map(str, values)).encode())
+            if all(pd.api.types.is_numeric_dtype(kind) for kind in part.dtypes):
+                digest.update(np.ascontiguousarray(part.to_numpy()))
+            else:
+                digest.update("\0".join(map(str, part.to_numpy().ravel())).encode())
         else:
             digest.update(str(part).encode())
         digest.update(b"\1")

@@ -252,8 +252,7 @@ def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
 def _complete(rows: WindowRows) -> Ints:
     """Positions of rows with all features and targets."""
     whole = rows.labels.notna().all(axis=1).to_numpy(copy=True)
-    for name in rows.features.columns:
-        whole &= np.isfinite(rows.features[name].to_numpy())
+    whole &= np.isfinite(rows.features.to_numpy()).all(axis=1)
     found = np.flatnonzero(whole)
     if not len(found):
         counts = rows.features.notna().sum()

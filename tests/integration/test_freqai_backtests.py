@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from freqtrade_mlpipe.mlflow_store import open_store
 from freqtrade_mlpipe.replay.run import main as freqtrade_main
 from tests.conftest import Workspace, write_candle_file
 from tests.features.test_informative import resampled
@@ -328,3 +331,35 @@ def test_hyperopt_tunes_thresholds_on_cached_predictions(freqai: Freqai):
     assert freqai.run("MLFreqaiStrategy", "MLPipeClassifier", *options, command="hyperopt") == 0
     assert sorted((freqai.models / "backtesting_predictions").iterdir()) == cached
     assert len(list(freqai.models.glob("sub-train-*"))) == 5
+
+
+@pytest.mark.slow
+def test_tracked_backtest_is_one_run_with_its_windows_the_result_and_a_page(freqai: Freqai):
+    """In a process of its own: freqtrade stores the result last, and it is attached when the process ends."""
+    freqai.set(mlpipe={"tracking": {"backend": "mlflow"}}, extra_returns_per_train={"&-extra": 1})
+    done = subprocess.run(
+        [sys.executable, "-m", "freqtrade_mlpipe.main", "freqtrade", "backtesting", "--userdir", str(freqai.user_data),
+         "-c", str(freqai.workspace.config_file), "--datadir", str(freqai.workspace.datadir), "--cache", "none",
+         "--strategy", "Words", "--freqaimodel", "MLPipeClassifier", "--timerange", TIMERANGE],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    client = open_store(None, freqai.workspace.registry_directory)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [run for run in runs if run.data.tags.get("mlpipe.kind") == "freqai"]
+    windows = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.info.status == "FINISHED"
+    assert len(windows) == 6
+    for run in windows:
+        assert run.data.metrics["coverage"] == 1
+        assert run.data.metrics["log_loss"] > 0
+        assert run.data.params["horizon_candles"] == "12"
+        assert run.data.params["train_start"] < run.data.params["train_end"]
+    assert parent.data.metrics["coverage"] == 1
+    (result,) = (freqai.user_data / "backtest_results").glob("*.zip")
+    assert parent.data.tags["mlpipe.result_file"] == result.name
+    assert "backtest/sharpe" in parent.data.metrics
+    (page,) = (freqai.workspace.registry_directory / "reports").glob("freqai-*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "6 windows of 2 pairs were trained" in text
+    assert "SYNB/USDT" in text
