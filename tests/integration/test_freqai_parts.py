@@ -568,3 +568,16 @@ def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
         save_window(folder, train_window(rows, plan())[0], rows.features, origin("new"))
     assert stored_key(folder) == "old"
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_page_says_of_each_key_what_becomes_of_it(key):
+    page = Path(__file__).parents[2] / "docs" / "freqai.md"
+    if not page.exists():
+        pytest.skip("not a source checkout")
+    (row,) = [
+        line for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{key.path}` |")
+    ]  # fmt: skip
+    assert key.verdict in row
+    assert key.sentence.rstrip(".").lower() in row.lower()
