@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
@@ -229,7 +228,7 @@ def content_key(*parts: Any) -> str:
             digest.update("\0".join(map(str, part.columns)).encode())
             digest.update(pd.DatetimeIndex(part.index).as_unit("ns").asi8.tobytes())
             if all(pd.api.types.is_numeric_dtype(kind) for kind in part.dtypes):
-                digest.update(np.ascontiguousarray(part.to_numpy()))
+                digest.update(part.to_numpy().tobytes())
             else:
                 digest.update("\0".join(map(str, part.to_numpy().ravel())).encode())
         else:
