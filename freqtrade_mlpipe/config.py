@@ -355,6 +355,10 @@ class ModelConfig(Section):
     0: no such test, otherwise 5 or more."""
     early_stopping_rounds: int = Field(default=50, ge=1)
     calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
+    threshold_caution: float = Field(default=1.0, ge=0, le=5)
+    """Standard errors that a threshold's expected profit must exceed (`metrics.choose_threshold`, n_errors)."""
+    threshold_max_share: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of rows that a threshold may select: being always in the market is no signal."""
     class_weight: Literal["balanced", "none"] = "none"
     n_jobs: int = Field(default=2, ge=1)
     random_state: int = Field(default=42, ge=0)

@@ -190,7 +190,7 @@ class TestPreparedSlice:
         prepared = prepare_slice(long, self.rows, recipe())
         assert len(prepared.fit_data.y) == 600 - 40
         assert len(prepared.fit_data.y_stop) == 80 - 40
-        assert len(prepared.y_calibrate) == 120
+        assert len(prepared.decision.y) == 120
 
     def test_without_early_stopping_the_stop_rows_are_fitted(self, data):
         prepared = prepare_slice(data, self.rows, recipe(), early_stopping=False)
@@ -232,7 +232,7 @@ class TestPreparedSlice:
         other = replace(data, y=data.y.copy())
         other.y[start:stop] = 1.0
         prepared = prepare_slice(other, self.rows, recipe())
-        parts = (prepared.fit_data.y, prepared.fit_data.y_stop, prepared.y_calibrate)
+        parts = (prepared.fit_data.y, prepared.fit_data.y_stop, prepared.decision.y)
         assert [len(part) for part in parts] == [520 - 3, 120 - 3, 160]
         assert all(len(np.unique(part)) == 2 for part in parts)
         check_slice(data, self.rows, recipe())

@@ -12,22 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.calibration import (
-    Calibrator,
-    ClassCalibrator,
-    ValueCalibrator,
-    fit_calibrator,
-    fit_class_calibrator,
-    fit_value_calibrator,
-)
 from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
-from freqtrade_mlpipe.member import SideThresholds, Thresholds
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
 from freqtrade_mlpipe.splits import tail_slices
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
-from freqtrade_mlpipe.tuning.scoring import choose_thresholds
+from freqtrade_mlpipe.tuning.decision import (
+    AnyCalibrator,
+    AnyThresholds,
+    DecisionSlice,
+    seen_classes,
+)
 from freqtrade_mlpipe.tuning.selection import select_columns
 
 logger = logging.getLogger(__name__)
@@ -68,8 +64,8 @@ class Fitted:
 
     model: FittedModel
     preprocessor: Preprocessor
-    calibrator: Calibrator | ClassCalibrator | ValueCalibrator
-    thresholds: Thresholds | SideThresholds
+    calibrator: AnyCalibrator
+    thresholds: AnyThresholds
 
     def predict_proba(self, matrix: Matrix) -> Floats:
         """Calibrated probabilities of preprocessed rows, as `Member.predict_proba`."""
@@ -89,57 +85,18 @@ class PreparedSlice:
     preprocessor: Preprocessor
     fit_data: FitData
     X_calibrate: Matrix
-    y_calibrate: Floats
-    weight_calibrate: Floats
-    returns_calibrate: Floats | None
-    shorts_calibrate: Floats | None
-    round_trip_cost: float
-    horizon_candles: int
-    class_weights: Floats
-    label_scale: float
+    decision: DecisionSlice
 
     def fit_model(self, params: Mapping[str, Any]) -> FittedModel:
         """Fit the bare model, without calibration."""
         return _fit(self.fit_data, params, self.recipe.model)
 
     def fit(self, params: Mapping[str, Any]) -> Fitted:
-        """Fit, calibrate and choose thresholds.
-
-        The calibrator and the thresholds share their rows: a sigmoid has two parameters, so that
-        thresholds chosen on the rows it was fitted on are hardly flattered by it.
-        """
+        """Fit, calibrate and choose thresholds."""
         model = self.fit_model(params)
         raw = model.predict_proba(self.X_calibrate)
-        calibrator = self._calibrator(raw)
-        thresholds = choose_thresholds(
-            calibrator.apply(raw),
-            self.y_calibrate,
-            self.returns_calibrate,
-            round_trip_cost=self.round_trip_cost,
-            horizon_candles=self.horizon_candles,
-            short_return=self.shorts_calibrate,
-            task=self.fit_data.task,
-        )
+        calibrator, thresholds = self.decision.decide(raw, self.recipe.model)
         return Fitted(model, self.preprocessor, calibrator, thresholds)
-
-    def _calibrator(self, raw: Floats) -> Calibrator | ClassCalibrator | ValueCalibrator:
-        kind, weights = self.recipe.model.calibration, self.class_weights
-        rows = raw, self.y_calibrate, self.weight_calibrate
-        n_effective = len(raw) / self.horizon_candles
-        if self.fit_data.task == "regression":
-            return fit_value_calibrator(
-                kind, *rows, n_effective=n_effective, scale=self.label_scale
-            )
-        if self.fit_data.task == "three_class":
-            return fit_class_calibrator(
-                kind,
-                *rows,
-                n_effective=n_effective,
-                class_weights=weights.tolist(),
-                seen=np.isin(CLASSES, self.fit_data.y).tolist(),
-            )
-        offset = -float(np.log(weights[1] / weights[0]))
-        return fit_calibrator(kind, *rows, n_effective=n_effective, offset=offset)
 
 
 def prepare_slice(
@@ -185,14 +142,18 @@ def prepare_slice(
         preprocessor=preprocessor,
         fit_data=fit_data,
         X_calibrate=preprocessor.transform(data.X.iloc[calibrate]),
-        y_calibrate=data.y[calibrate],
-        weight_calibrate=data.weight[calibrate],
-        returns_calibrate=data.returns_of(calibrate),
-        shorts_calibrate=data.shorts_of(calibrate),
-        round_trip_cost=data.round_trip_cost,
-        horizon_candles=data.horizon_candles,
-        class_weights=_class_weights(data.y[fit], data.task, recipe.model),
-        label_scale=_label_scale(data, fit),
+        decision=DecisionSlice(
+            y=data.y[calibrate],
+            weight=data.weight[calibrate],
+            returns=data.returns_of(calibrate),
+            shorts=data.shorts_of(calibrate),
+            round_trip_cost=data.round_trip_cost,
+            horizon_candles=data.horizon_candles,
+            class_weights=_class_weights(data.y[fit], data.task, recipe.model),
+            label_scale=_label_scale(data, fit),
+            seen=seen_classes(fit_data.y),
+            task=data.task,
+        ),
     )
 
 

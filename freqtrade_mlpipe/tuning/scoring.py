@@ -36,6 +36,12 @@ class FoldOutcome:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Limits:
+    n_errors: float
+    max_fraction: float
+
+
 def choose_thresholds(
     proba: Floats,
     y: Floats,
@@ -45,16 +51,20 @@ def choose_thresholds(
     horizon_candles: int,
     short_return: Floats | None = None,
     task: Task = "binary",
+    n_errors: float = 1.0,
+    max_fraction: float = 0.5,
 ) -> Thresholds | SideThresholds:
     """Where to enter and leave, from calibrated probabilities of rows the model has not seen.
 
     With forward returns by profit net of fees (`metrics.choose_threshold`), otherwise where F1 of
     class 1 is largest; then everything below the entry leaves. Of three classes (probabilities of
     shape (n, 3)) each side has its own threshold, chosen in the same way by its own returns. Of a
-    regression `proba` holds predicted returns, and forward returns are needed.
+    regression `proba` holds predicted returns, and forward returns are needed. `n_errors` and
+    `max_fraction` are those of `metrics.choose_threshold`; without returns they are not used.
     """
+    limits = _Limits(n_errors, max_fraction)
     if task != "three_class":
-        return _thresholds(proba, y, forward_return, round_trip_cost, horizon_candles, task)
+        return _thresholds(proba, y, forward_return, round_trip_cost, horizon_candles, task, limits)
     long, short = (
         _thresholds(
             proba[:, CLASSES.index(side)],
@@ -63,6 +73,7 @@ def choose_thresholds(
             round_trip_cost,
             horizon_candles,
             task,
+            limits,
         )
         for side, gross in ((1.0, forward_return), (-1.0, short_return))
     )
@@ -76,6 +87,7 @@ def _thresholds(
     round_trip_cost: float,
     horizon_candles: int,
     task: Task,
+    limits: _Limits,
 ) -> Thresholds:
     if forward_return is None:
         enter = _best_f1(proba, y)
@@ -86,6 +98,8 @@ def _thresholds(
         round_trip_cost=round_trip_cost,
         horizon_candles=horizon_candles,
         logit=task != "regression",
+        n_errors=limits.n_errors,
+        max_fraction=limits.max_fraction,
     )
     return Thresholds(enter=choice.enter, exit=choice.exit)
 
