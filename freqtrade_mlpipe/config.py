@@ -39,6 +39,8 @@ CVMethod = Literal["timeseries", "purged_kfold", "cpcv"]
 ScalingMethod = Literal["standard", "minmax", "robust", "none"]
 LabelKind = Literal["direction", "threshold", "triple_barrier", "forward_return"]
 Scope = Literal["pooled", "per_pair"]
+Space = Literal["model", "features", "labels", "signal"]
+"""What `retrain` may change."""
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 Task = Literal["binary", "three_class", "regression"]
 
@@ -531,6 +533,26 @@ class ServingConfig(Section):
     on_missing: Literal["raise", "no_entries"] = "raise"
 
 
+class RetrainConfig(Section):
+    """What `retrain` searches, besides its options."""
+
+    choices: dict[str, tuple[bool | int | float | str, ...]] = Field(default_factory=dict)
+    """Values to choose among for a dimension of a space, such as `"labels.horizon_candles": [12, 24]`; one value fixes
+    it."""
+    ahead: int = Field(default=8, ge=1)
+    """An epoch is proposed from the results of all epochs but the last `ahead - 1`: so many can run at once, and the
+    search is the same however many do."""
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> Self:
+        for name, values in self.choices.items():
+            if not values or len({(type(value), value) for value in values}) < len(values):
+                raise ConfigError(
+                    f"RetrainConfig.choices: {name} needs one or more different values, found {list(values)}."
+                )
+        return self
+
+
 class MLPipeConfig(Section):
     """The whole `mlpipe` block."""
 
@@ -546,6 +568,9 @@ class MLPipeConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
     serving: ServingConfig = ServingConfig()
+    scope: Scope = "pooled"
+    """One model for all pairs, or one a pair: `model_name` and the pair name them (`retraining.units`)."""
+    retrain: RetrainConfig = RetrainConfig()
 
     @model_validator(mode="after")
     def _model_suits_the_labels(self) -> Self:

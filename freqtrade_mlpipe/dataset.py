@@ -73,22 +73,60 @@ def build_dataset(data: TrainingData, config: MLPipeConfig) -> Dataset:
         When a pair has fewer candles than features and labels need, or other feature columns than the others.
     """
     _require_enough(data, config.labels)
-    pairs = sorted(data.candles)
-    warm = slice(data.startup_candles, None)
-    index, places = _pooled_index(
-        pairs, [pd.DatetimeIndex(data.candles[pair]["date"].iloc[warm]) for pair in pairs]
+    return join_labels(
+        pool_features(data, pool_rows(data)), pool_labels(data, config.labels), config.labels
     )
-    labels = [make_labels(data.candles[pair], config.labels).table().iloc[warm] for pair in pairs]
-    pooled = pd.concat(labels, ignore_index=True).iloc[np.argsort(np.concatenate(places))]
-    pooled.index = index
+
+
+@dataclass(frozen=True, eq=False)
+class PooledRows:
+    """Where each pair's candles, warm-up left out, are in the matrix of all pairs.
+
+    Attributes
+    ----------
+    index : (pair, date UTC), ordered by date and pair.
+    pairs : names, ascending.
+    places : for each pair, the positions of its rows.
+    """
+
+    index: pd.MultiIndex
+    pairs: list[str]
+    places: list[NDArray[np.intp]]
+
+
+def pool_rows(data: TrainingData) -> PooledRows:
+    """The rows that every matrix and label of these candles has."""
+    pairs, warm = sorted(data.candles), slice(data.startup_candles, None)
+    dates = [pd.DatetimeIndex(data.candles[pair]["date"].iloc[warm]) for pair in pairs]
+    index, places = _pooled_index(pairs, dates)
+    return PooledRows(index, pairs, places)
+
+
+def pool_labels(data: TrainingData, config: LabelConfig) -> pd.DataFrame:
+    """Labels of every pair on the rows of `pool_rows`: the columns of `Labels.table`.
+
+    Raises
+    ------
+    DataError
+        When a pair has fewer candles than warm-up and labels need.
+    """
+    _require_enough(data, config)
+    rows, warm = pool_rows(data), slice(data.startup_candles, None)
+    tables = [make_labels(data.candles[pair], config).table().iloc[warm] for pair in rows.pairs]
+    order = np.argsort(np.concatenate(rows.places))
+    return pd.concat(tables, ignore_index=True).iloc[order].set_axis(rows.index)
+
+
+def join_labels(X: pd.DataFrame, labels: pd.DataFrame, config: LabelConfig) -> Dataset:
+    """Features and labels of the same rows."""
     return Dataset(
-        X=_pooled_features(data, pairs, warm, index, places),
-        y=pooled["y"],
-        known_at=pooled["known_at"],
-        weight=pooled["weight"],
-        forward_return=pooled["forward_return"],
-        round_trip_cost=2 * config.labels.fee,
-        short_return=pooled.get("short_return"),
+        X=X,
+        y=labels["y"],
+        known_at=labels["known_at"],
+        weight=labels["weight"],
+        forward_return=labels["forward_return"],
+        round_trip_cost=2 * config.fee,
+        short_return=labels.get("short_return"),
     )
 
 
@@ -119,13 +157,16 @@ def _pooled_index(
     return index, [place[code == k] for k in range(len(pairs))]
 
 
-def _pooled_features(
-    data: TrainingData,
-    pairs: list[str],
-    warm: slice,
-    index: pd.MultiIndex,
-    places: list[NDArray[np.intp]],
-) -> pd.DataFrame:
+def pool_features(data: TrainingData, rows: PooledRows) -> pd.DataFrame:
+    """Features of every pair as one float32 matrix on `rows.index`.
+
+    Raises
+    ------
+    DataError
+        When a pair has other feature columns than the others.
+    """
+    index, pairs, places = rows.index, rows.pairs, rows.places
+    warm = slice(data.startup_candles, None)
     frames = Frames.of(data.frames)
     names: list[str] = []
     matrix = np.empty((0, 0), dtype=np.float32)

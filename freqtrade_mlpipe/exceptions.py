@@ -63,6 +63,6 @@ class SearchInterrupted(KeyboardInterrupt):
         What the command line must say besides what it said, for the same command to find them again.
     """
 
-    def __init__(self, n_done: int, n_trials: int) -> None:
-        super().__init__(f"{n_done} of {n_trials} trials are done and kept.")
+    def __init__(self, n_done: int, n_trials: int, what: str = "trials") -> None:
+        super().__init__(f"{n_done} of {n_trials} {what} are done and kept.")
         self.options: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,6 +92,9 @@ def train(
     tracker: ExperimentTracker,
     now: datetime,
     settings: Mapping[str, Any] | None = None,
+    final_window: pd.Timestamp | None = None,
+    tried: Sequence[float] = (),
+    notes: str = "",
     on_progress: Progress | None = None,
 ) -> TrainingOutcome:
     """Train on everything before the final window, track the run, register the bundle as a staged version.
@@ -100,6 +103,10 @@ def train(
     ----------
     now : the time that is recorded, time zone aware.
     settings : further settings to record with the run (strategy, timerange).
+    final_window : first candle that training must not see; None: by `gates.final_window_fraction`.
+    tried : Sharpe ratios per candle of other configurations that this one was chosen from (NaN where there was none):
+        they count as trials for the deflated Sharpe ratio.
+    notes : kept with the version.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def train(
     progress("features", 0, 1)
     dataset = build_dataset(data, config)
     progress("features", 1, 1)
-    window = final_window_start(
+    window = final_window or final_window_start(
         pd.DatetimeIndex(dataset.X.index.get_level_values("date")),
         config.gates.final_window_fraction,
     )
@@ -137,13 +144,15 @@ def train(
             on_progress=progress,
         )
         progress("registering", 0, 1)
-        metrics |= significance(model.report, dataset.round_trip_cost, data.candle, config.labels)
+        metrics |= significance(
+            model.report, dataset.round_trip_cost, data.candle, config.labels, tried
+        )
         record_training(tracker, model, metrics, config.model, dataset.X, dataset.y)
         tracker.flush()
         content = _content(data, config, model, dataset.X, window, now)
         description = describe_version(config, model, metrics, sorted(data.candles), window)
         record = _record(data, config, model, dataset, window, content.drift_baseline, recorded)
-        version = _register(content, metrics, registry, tracker, description, record)
+        version = _register(content, metrics, registry, tracker, description, record, notes)
         tracker.set_tags(version_tags(version))
         progress("registering", 1, 1)
     return TrainingOutcome(version, model, window, str(run_id))
@@ -157,7 +166,11 @@ def _search_folder(registry: ModelRegistry) -> Path:
 
 
 def significance(
-    report: TrainingReport, round_trip_cost: float, candle: pd.Timedelta, labels: LabelConfig
+    report: TrainingReport,
+    round_trip_cost: float,
+    candle: pd.Timedelta,
+    labels: LabelConfig,
+    tried: Sequence[float] = (),
 ) -> dict[str, float]:
     """What the statistical gates need to know of a training, as metrics.
 
@@ -191,12 +204,14 @@ def significance(
         candle=candle,
     )
     moments = return_moments(returns)
-    trials = np.asarray([sharpe for sharpe in report.trial_sharpes if np.isfinite(sharpe)])
+    sharpes = np.asarray([*report.trial_sharpes, *tried], dtype=np.float64)
+    trials = sharpes[np.isfinite(sharpes)]
     return found | {
         "oos_n_periods": float(moments.n_obs),
         "oos_sharpe_per_period": moments.sharpe,
         "oos_skewness": moments.skew,
         "oos_kurtosis": moments.kurtosis,
+        "n_trials": float(len(report.trials) + len(tried)),
         "trial_sharpe_variance": float(trials.var(ddof=1)) if len(trials) > 1 else 0.0,
     }
 
@@ -263,6 +278,7 @@ def _register(
     tracker: ExperimentTracker,
     description: str,
     record: Record,
+    notes: str = "",
 ) -> ModelVersion:
     """Register the bundle; where the registry does not answer, keep it: hours of training may be in it.
 
@@ -279,6 +295,7 @@ def _register(
             "metrics": dict(metrics),
             "feature_names": list(content.feature_names),
             "description": description,
+            "notes": notes,
         }
         try:
             return registry.register_model(

@@ -119,8 +119,7 @@ def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
     )
     candles, frames = load_market(context, source, pairs, features)
     config = context.mlpipe
-    settings = {key: context.freqtrade.get(key) for key in RECORDED_SETTINGS}
-    settings["exchange"] = {"name": context.freqtrade["exchange"]["name"]}
+    settings = recorded_settings(context)
     if data_note:
         settings["data_note"] = data_note
     with progress_bar() as on_progress:
@@ -141,6 +140,12 @@ def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
             settings=settings,
             on_progress=on_progress,
         )
+
+
+def recorded_settings(context: Context) -> dict[str, Any]:
+    """Of freqtrade's configuration, what a training's run records."""
+    settings = {key: context.freqtrade.get(key) for key in RECORDED_SETTINGS}
+    return settings | {"exchange": {"name": context.freqtrade["exchange"]["name"]}}
 
 
 def validate_version(context: Context, version: ModelVersion) -> GateReport:

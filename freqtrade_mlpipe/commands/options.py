@@ -9,8 +9,10 @@ from typing import Any, get_args
 
 from freqtrade.commands.cli_options import AVAILABLE_CLI_OPTIONS, Arg
 
-from freqtrade_mlpipe.config import GateConfig, ModelConfig, ModelType
+from freqtrade_mlpipe.config import GateConfig, ModelConfig, ModelType, OptimizationMetric, Space
 from freqtrade_mlpipe.exceptions import ConfigError
+
+SPACES = get_args(Space)
 
 
 def metric_minimum(text: str) -> tuple[str, float]:
@@ -189,6 +191,24 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "output": Arg(
         "-o", "--output", metavar="FILE",
         help="HTML file to write (default: NAME-vVERSION.html in the registry's folder `reports`).",
+    ),
+    "retrain_spaces": Arg(
+        "--spaces", dest="retrain_spaces", nargs="+", choices=[*SPACES, "all"], metavar="SPACE",
+        help=f"What may change: {', '.join(SPACES)} (default: all of them).",
+    ),
+    "metric": Arg(
+        "--metric", choices=list(get_args(OptimizationMetric)), default="sharpe", metavar="NAME",
+        help="Judge epochs by a metric of the trainer instead of a --hyperopt-loss (default: %(default)s). One of: "
+             f"{', '.join(get_args(OptimizationMetric))}.",
+    ),
+    "retrain_json": Arg(
+        "--print-json", dest="print_json", action="store_true", help="Print JSON instead of tables."
+    ),
+    "promote": Arg(
+        "--promote", action="store_true", help="Put the winner into production if it passes the gates."
+    ),
+    "study": Arg(
+        "--study", metavar="NAME", help="Which search (default: the one that was worked on last)."
     ),
     "quick_userdir": Arg(
         "--userdir", dest="user_data_dir", metavar="DIR",

@@ -45,6 +45,16 @@ COMMANDS = (
         epilog="Ctrl-C keeps the trials of the search: the same command goes on with those that are left.",
     ),
     Command(
+        "retrain",
+        "Search like hyperopt: features, labels, model, thresholds. Train the best, gate it against the champion.",
+        "freqtrade_mlpipe.commands.retrain:start_retrain",
+        (*COMMON, *STRATEGY, *DATA, *MODEL, "epochs", "retrain_spaces", "hyperopt_loss", "hyperopt_path", "metric",
+         "hyperopt_min_trades", "hyperopt_jobs", "random_seed", "model_type", "early_stop", "print_all", "retrain_json",
+         "promote", "gates"),
+        epilog="Exit code 0: passed; 3: refused, and the champion stays. Ctrl-C or a kill keeps the epochs that are "
+               "done: the same command goes on with those that are left.",
+    ),
+    Command(
         "validate",
         "Run the gates on a version, freqtrade's own backtest on the untouched final window among them.",
         "freqtrade_mlpipe.commands.lifecycle:start_validate",

@@ -60,7 +60,11 @@ def run_backtest(
     from freqtrade.optimize.backtesting import Backtesting
     from freqtrade.optimize.optimize_reports import generate_backtest_stats
 
-    settings = _pinned(config, pairs, model_name, version, start, end)
+    settings = pinned(config, pairs, start, end)
+    block = settings["mlpipe"]
+    # One model is judged, whatever the scope of the bot.
+    block |= {"model_name": model_name, "scope": "pooled"}
+    block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
     backtesting = None
     try:
         backtesting = Backtesting(settings)
@@ -92,19 +96,13 @@ def run_backtest(
     )
 
 
-def _pinned(
-    config: Mapping[str, Any],
-    pairs: Sequence[str],
-    model_name: str,
-    version: str,
-    start: pd.Timestamp,
-    end: pd.Timestamp | None,
+def pinned(
+    config: Mapping[str, Any], pairs: Sequence[str], start: pd.Timestamp, end: pd.Timestamp | None
 ) -> dict[str, Any]:
+    """A configuration of its own for a backtest of some pairs between two candle dates that writes nothing."""
     settings: dict[str, Any] = deepcopy(dict(config))
     settings["exchange"]["pair_whitelist"] = list(pairs)
-    block = settings.setdefault("mlpipe", {})
-    block["model_name"] = model_name
-    block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
+    settings.setdefault("mlpipe", {})
     if (
         "freqai" in settings
     ):  # the mixin reads its features' parameters; FreqAI itself would train anew

@@ -39,7 +39,7 @@ from freqtrade_mlpipe.metrics.tasks import (
     task_intervals,
 )
 from freqtrade_mlpipe.metrics.thresholds import ThresholdChoice, choose_threshold
-from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns
+from freqtrade_mlpipe.metrics.trading import expected_profit, strategy_returns, trades_taken
 from freqtrade_mlpipe.metrics.values import value_scores
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "strategy_returns",
     "task_intervals",
     "three_class_scores",
+    "trades_taken",
     "value_intervals",
     "value_scores",
 ]

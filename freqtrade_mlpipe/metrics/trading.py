@@ -82,14 +82,37 @@ def strategy_returns(
 
     first = int(start.min())
     booked = np.zeros((int(start.max()) - first) // step + 1)
-    for code in range(n_pairs):
-        rows = np.flatnonzero(tradable & (codes == code))
-        rows = rows[np.argsort(start[rows], kind="stable")]
-        trades = rows[_while_flat(start[rows], end[rows])]
-        slots = np.minimum((end[trades] - first) // step, len(booked) - 1)
-        np.add.at(booked, slots, (gross[trades] - round_trip_cost) / n_pairs)
+    trades = _taken(start, end, codes, tradable)
+    slots = np.minimum((end[trades] - first) // step, len(booked) - 1)
+    np.add.at(booked, slots, (gross[trades] - round_trip_cost) / n_pairs)
     grid = pd.DatetimeIndex((first + np.arange(len(booked)) * step).view("M8[ns]"), tz="UTC")
     return pd.Series(booked, index=grid.tz_convert(index.tz), name="return")
+
+
+def trades_taken(
+    dates: pd.DatetimeIndex,
+    pairs: ArrayLike,
+    enter_mask: ArrayLike,
+    exit_dates: pd.DatetimeIndex,
+) -> Ints:
+    """Positions of the rows on which `strategy_returns` enters: signalled while their pair is flat.
+
+    Parameters
+    ----------
+    dates, exit_dates : DatetimeIndex, shape (n,)
+        Of each row, and of the candle at whose close its trade ends.
+    pairs : array-like of shape (n,)
+    enter_mask : array-like of bool, shape (n,)
+
+    Examples
+    --------
+    >>> dates = pd.date_range("2024-01-01", periods=4, freq="1h", tz="UTC")
+    >>> trades_taken(dates, ["A"] * 4, [True] * 4, dates + pd.Timedelta("2h")).tolist()
+    [0, 2]
+    """
+    codes, _ = _pair_codes(pairs, len(dates))
+    enter = np.asarray(enter_mask, dtype=np.bool_)
+    return _taken(_nanoseconds(dates), _nanoseconds(exit_dates), codes, enter)
 
 
 def expected_profit(
@@ -113,6 +136,16 @@ def expected_profit(
     gross = np.asarray(forward_return, dtype=np.float64)
     chosen = gross[np.asarray(enter_mask, dtype=np.bool_) & np.isfinite(gross)]
     return float(chosen.mean() - round_trip_cost) if len(chosen) else 0.0
+
+
+def _taken(start: Ints, end: Ints, codes: Ints, enter: NDArray[np.bool_]) -> Ints:
+    """Positions of the trades taken, pair by pair in order of time."""
+    taken = []
+    for code in range(int(codes.max(initial=-1)) + 1):
+        rows = np.flatnonzero(enter & (codes == code))
+        rows = rows[np.argsort(start[rows], kind="stable")]
+        taken.append(rows[_while_flat(start[rows], end[rows])])
+    return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
 
 
 def _while_flat(start: Ints, end: Ints) -> Ints:

@@ -1,0 +1,237 @@
+"""`retrain`: a search like freqtrade's hyperopt, its winner trained, gated against the champion, and deployed."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from freqtrade_mlpipe.commands import stdout
+from freqtrade_mlpipe.commands.context import load_context
+from freqtrade_mlpipe.commands.display import (
+    console,
+    print_gates,
+    print_version,
+    progress_bar,
+)
+from freqtrade_mlpipe.commands.epoch_table import (
+    as_hyperopt,
+    live_table,
+    print_details,
+    print_epochs,
+)
+from freqtrade_mlpipe.commands.lifecycle import recorded_settings, validate_version
+from freqtrade_mlpipe.commands.workshop import Workshop, evaluate_elsewhere, open_workshop
+from freqtrade_mlpipe.exceptions import GateRefusedError, TrainingError
+from freqtrade_mlpipe.retraining import (
+    MAX_LOSS,
+    Epoch,
+    Plan,
+    Proposals,
+    by_space,
+    configured,
+    search,
+)
+from freqtrade_mlpipe.retraining.study import Outcome, Study, only_one, study_of
+from freqtrade_mlpipe.retraining.workers import Inline, Remote, n_workers, processes
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.registry import GateReport, ModelVersion
+
+CHALLENGER = "challenger"
+"""Tag of the version that was retrained last."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What became of a unit: the winner, the version made of it, the verdict, and whether it was deployed now."""
+
+    study: Study
+    epochs: list[Epoch]
+    best: Epoch
+    version: ModelVersion
+    report: GateReport
+    promoted: bool
+
+
+def start_retrain(arguments: dict[str, Any]) -> int:
+    """Search, train the best, gate it, promote it if asked to. Exit code 3 when the gates refuse."""
+    directory = load_context(arguments).mlpipe.registry.directory
+    name = load_context(arguments).mlpipe.model_name
+    with only_one(directory, name):
+        workshop = open_workshop(arguments)
+        workshop.check()
+        found = retrain(workshop)
+    if arguments.get("print_json"):
+        stdout.write_json(as_json(found))
+    else:
+        _print(workshop, found)
+    return 0 if found.report.passed else GateRefusedError.exit_code
+
+
+def retrain(workshop: Workshop) -> Retrained:
+    """The whole of it for one unit; whatever an earlier run finished is not done again.
+
+    Raises
+    ------
+    TrainingError
+        When no epoch could be judged, or the best one cannot be trained.
+    SearchInterrupted
+        On Ctrl-C; finished epochs are kept.
+    """
+    arguments, context = workshop.arguments, workshop.context
+    directory = context.mlpipe.registry.directory
+    study = study_of(directory, workshop.unit.model_name, workshop.identity())
+    study.describe(_description(workshop))
+    epochs = run_search(workshop, study)
+    best = best_of(epochs)
+    version = _trained(workshop, study, epochs, best)
+    registry = context.registry()
+    report = version.report or validate_version(context, version)
+    promoted = False
+    if arguments.get("promote") and report.passed:
+        champion = registry.get_production_model(version.name)
+        promoted = champion is None or champion.version != version.version
+        note = f"retrain: epoch {best.number} of {len(epochs)}, {workshop.objective.name}"
+        registry.promote_to_production(version.name, version.version, notes=note)
+    version = registry.get_version(version.name, version.version)
+    return Retrained(study, epochs, best, version, report, promoted)
+
+
+def run_search(workshop: Workshop, study: Study) -> list[Epoch]:
+    """The epochs of the study, those that are left made now."""
+    arguments, config = workshop.arguments, workshop.space.base
+    plan = Plan(
+        n_epochs=arguments["epochs"],
+        ahead=config.retrain.ahead,
+        early_stop=arguments["early_stop"],
+        seed=config.model.random_state,
+    )
+    proposals = Proposals(workshop.space, plan.seed)
+    currency, n = (
+        str(workshop.context.freqtrade["stake_currency"]),
+        n_workers(arguments["hyperopt_jobs"]),
+    )
+    n = min(n, plan.ahead, max(1, plan.n_epochs - len(study.epochs())))
+    with (
+        live_table(plan.n_epochs, currency, print_all=bool(arguments.get("print_all"))) as on_epoch,
+        processes(n) if n > 1 else nullcontext() as pool,
+    ):
+        workers = (
+            Inline(workshop.evaluate)
+            if pool is None
+            else Remote(pool, evaluate_elsewhere, workshop.job)
+        )
+        return search(plan, proposals, workers, study.log, on_epoch)
+
+
+def best_of(epochs: list[Epoch]) -> Epoch:
+    """The epoch with the least loss, the first of several.
+
+    Raises
+    ------
+    TrainingError
+        When all failed or traded too little.
+    """
+    best = min(epochs, key=lambda epoch: (epoch.loss, epoch.number))
+    if best.loss >= MAX_LOSS:
+        errors = sorted({epoch.judgement.error for epoch in epochs if epoch.judgement.error})
+        shown = "; ".join(errors[:3]) or "all had fewer trades than --min-trades"
+        raise TrainingError(f"None of {len(epochs)} epochs gave a usable model: {shown}.")
+    return best
+
+
+def _trained(workshop: Workshop, study: Study, epochs: list[Epoch], best: Epoch) -> ModelVersion:
+    """The version of the best epoch: the one an earlier run registered, or a new one."""
+    from freqtrade_mlpipe.pipeline import train
+
+    context = workshop.context
+    registry, name = context.registry(), workshop.unit.model_name
+    note = f"retrain {study.name}: epoch {best.number} of {len(epochs)}"
+    known, wanted = study.outcome, (len(epochs), best.number)
+    there = registry.get_all_versions(name) if name in registry.get_model_names() else []
+    for version in there:
+        # A kill may have come between the registration and the note of it.
+        is_known = known is not None and known == Outcome(*wanted, version.version)
+        if is_known or version.notes == note:
+            study.conclude(Outcome(*wanted, version.version))
+            return version
+    settings = recorded_settings(context) | {
+        "retrain": _description(workshop) | {"study": study.name}
+    }
+    config = configured(workshop.space.base, best.params)
+    with progress_bar() as on_progress:
+        outcome = train(
+            replace(workshop.market, compute=workshop.compute_of(config.features)),
+            config,
+            registry=registry,
+            tracker=context.tracker(),
+            now=datetime.now(UTC),
+            settings=settings,
+            final_window=workshop.window,
+            tried=[epoch.judgement.sharpe for epoch in epochs],
+            notes=note,
+            on_progress=on_progress,
+        )
+    study.conclude(Outcome(len(epochs), best.number, outcome.version.version))
+    for version in there:
+        if CHALLENGER in version.tags:
+            registry.tag_model(name, version.version, remove=[CHALLENGER])
+    return registry.tag_model(name, outcome.version.version, add=[CHALLENGER])
+
+
+def _description(workshop: Workshop) -> dict[str, Any]:
+    """What the study's file says of it, for people and `retrain-list`."""
+    return {
+        "model_name": workshop.unit.model_name,
+        "pairs": list(workshop.unit.pairs),
+        "strategy": workshop.context.freqtrade.get("strategy"),
+        "timerange": workshop.context.freqtrade.get("timerange"),
+        "spaces": list(workshop.space.spaces),
+        "objective": workshop.objective.name,
+        "epochs": workshop.arguments["epochs"],
+        "final_window_start": workshop.window.isoformat(),
+        "stake_currency": workshop.context.freqtrade["stake_currency"],
+    }
+
+
+def _print(workshop: Workshop, found: Retrained) -> None:
+    arguments = workshop.arguments
+    rows = as_hyperopt(found.epochs, str(workshop.context.freqtrade["stake_currency"]))
+    shown = rows if arguments.get("print_all") else [row for row in rows if row["is_best"]]
+    print_epochs(shown, len(rows), highlight=bool(arguments.get("print_all")))
+    print_details(rows[found.best.number - 1], len(rows), "Best result")
+    print_version(found.version, f"was trained from epoch {found.best.number}")
+    print_gates(found.report, found.version)
+    console.print(_verdict(found, bool(arguments.get("promote"))), highlight=False, soft_wrap=True)
+
+
+def _verdict(found: Retrained, promote: bool) -> str:
+    version = found.version
+    if not found.report.passed:
+        return (
+            f"Version {version.version} of {version.name} was refused; production stays as it was."
+        )
+    if found.promoted:
+        return f"{version.name} version {version.version} is in production."
+    if promote:
+        return f"{version.name} version {version.version} was in production already."
+    return f"\nNext: freqtrade-mlpipe promote --model-name {version.name} --model-version {version.version}"
+
+
+def as_json(found: Retrained) -> dict[str, Any]:
+    """What scripts want to know of a retraining."""
+    return {
+        "study": found.study.name,
+        "model_name": found.version.name,
+        "model_version": found.version.version,
+        "epochs": len(found.epochs),
+        "best_epoch": found.best.number,
+        "loss": found.best.loss,
+        "params": by_space(found.best.params),
+        "passed": found.report.passed,
+        "refused_by": [check.name for check in found.report.failures],
+        "promoted": found.promoted,
+        "production": str(found.version.status) == "PRODUCTION",
+    }
