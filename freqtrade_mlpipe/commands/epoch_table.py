@@ -33,7 +33,6 @@ _FILTERS = {
     "filter_max_objective": ("hyperopt_list_max_objective", None),
 }
 """freqtrade's filter → our option, and its value when it is not given."""
-FILTER_OPTIONS = tuple(option for option, _ in _FILTERS.values())
 
 
 def as_hyperopt(epochs: Sequence[Epoch], stake_currency: str) -> list[dict[str, Any]]:
@@ -55,7 +54,7 @@ def as_hyperopt(epochs: Sequence[Epoch], stake_currency: str) -> list[dict[str, 
                 "params_not_optimized": {},
                 "results_metrics": figures,
                 "results_explanation": HyperoptTools.format_results_explanation_string(
-                    figures, stake_currency
+                    figures, figures["stake_currency"]
                 ),
                 "total_profit": figures["profit_total"],
                 "current_epoch": epoch.number,
@@ -86,7 +85,7 @@ def print_epochs(rows: list[dict[str, Any]], n_epochs: int, *, highlight: bool) 
 
     table = HyperoptOutput()
     table.add_data(_currency(rows), rows, n_epochs, highlight)
-    table.table.title = "Epochs"
+    table.table.title = None
     console.print(table.table)
 
 
@@ -130,7 +129,7 @@ def live_table(n_epochs: int, stake_currency: str, *, print_all: bool) -> Iterat
             seen.append(epoch)
             row = as_hyperopt(seen, stake_currency)[-1]
             if print_all or row["is_best"]:
-                table.add_data({"stake_currency": stake_currency}, [row], n_epochs, print_all)
+                table.add_data(_currency([row]), [row], n_epochs, print_all)
             bar.update(task, completed=epoch.number)
 
         yield show

@@ -8,6 +8,11 @@ COMMON = ("verbosity", "logfile", "config", "datadir", "user_data_dir")
 STRATEGY = ("strategy", "strategy_path", "recursive_strategy_search")
 DATA = ("timeframe", "timerange", "pairs", "dataformat_ohlcv")
 MODEL = ("model_name",)
+EPOCH_FILTERS = tuple(
+    f"hyperopt_list_{name}"
+    for name in ("best", "profitable", "min_trades", "max_trades", "min_avg_time", "max_avg_time", "min_avg_profit",
+                 "max_avg_profit", "min_total_profit", "max_total_profit", "min_objective", "max_objective")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,19 @@ COMMANDS = (
          "promote", "gates"),
         epilog="Exit code 0: passed; 3: refused, and the champion stays. Ctrl-C or a kill keeps the epochs that are "
                "done: the same command goes on with those that are left.",
+    ),
+    Command(
+        "retrain-list",
+        "List the epochs of a search, as freqtrade's hyperopt-list does.",
+        "freqtrade_mlpipe.commands.epochs:start_retrain_list",
+        (*COMMON, *MODEL, "study", *EPOCH_FILTERS, "hyperopt_list_no_details", "retrain_json"),
+    ),
+    Command(
+        "retrain-show",
+        "Show an epoch of a search, as freqtrade's hyperopt-show does.",
+        "freqtrade_mlpipe.commands.epochs:start_retrain_show",
+        (*COMMON, *MODEL, "study", "hyperopt_list_best", "hyperopt_list_profitable", "hyperopt_show_index",
+         "hyperopt_show_no_header", "retrain_json"),
     ),
     Command(
         "validate",

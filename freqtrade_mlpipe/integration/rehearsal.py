@@ -60,6 +60,7 @@ class BacktestObjective:
         self.min_trades = min_trades
         self.name = str(config["hyperopt_loss"])
         self._loss = HyperOptLossResolver.load_hyperoptloss(self._config)
+        self.file: str | None = getattr(self._loss, "__file__", None)
         self._stage: _Stage | None = None
 
     def judge(self, rehearsed: Rehearsed) -> Judgement:

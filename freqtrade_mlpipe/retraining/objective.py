@@ -8,14 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import MLPipeConfig, OptimizationMetric, direction_of
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.metrics import sharpe_ratio, trades_taken
 from freqtrade_mlpipe.retraining.epochs import MAX_LOSS, Judgement
 from freqtrade_mlpipe.retraining.rehearsal import Rehearsed
-from freqtrade_mlpipe.tuning import TrainingData, portfolio_returns, traded_returns
+from freqtrade_mlpipe.tuning import portfolio_returns, traded_returns
 from freqtrade_mlpipe.tuning.scoring import score
 
 OF_MONEY = ("sharpe", "expected_profit")
@@ -73,8 +72,7 @@ class MetricObjective:
             rows = answer.fold.test
             scores.append(score(self.metric, data, rows, answer.proba, answer.position))
         found = float(np.mean(scores))
-        figures = trade_figures(data, rehearsed.rows, rehearsed.position)
-        sharpe = sharpe_per_candle(rehearsed)
+        figures, sharpe = trade_figures(rehearsed), sharpe_per_candle(rehearsed)
         if not math.isfinite(found):
             return Judgement(MAX_LOSS, sharpe, figures, f"{self.metric} is not defined")
         if figures["total_trades"] < self.min_trades:
@@ -90,10 +88,13 @@ def sharpe_per_candle(rehearsed: Rehearsed) -> float:
     return sharpe_ratio(portfolio_returns(rehearsed.data, rehearsed.rows, rehearsed.position))
 
 
-def trade_figures(
-    data: TrainingData, rows: NDArray[np.int64], position: NDArray[np.int8]
-) -> dict[str, Any]:
-    """Figures of the trades that signals lead to, named as freqtrade names them; profits are fractions of a stake."""
+def trade_figures(rehearsed: Rehearsed) -> dict[str, Any]:
+    """Figures of the trades that signals lead to, named as freqtrade names them.
+
+    Profits are counted in stakes, all equal; the drawdown is that of the sum of the pairs' net returns, a fraction of
+    the capital that is split over the pairs.
+    """
+    data, rows, position = rehearsed.data, rehearsed.rows, rehearsed.position
     dates, ends = data.dates[rows], data.known_at[rows]
     ends = pd.DatetimeIndex(np.maximum(ends.asi8, (dates + data.candle).asi8), tz="UTC")
     gross = traded_returns(data, rows, position)
@@ -101,7 +102,10 @@ def trade_figures(
     net = gross[taken] - data.round_trip_cost
     held = pd.Timedelta((ends[taken] - dates[taken]).mean()) if len(taken) else pd.Timedelta(0)
     short = position[taken] == -1
+    account = np.cumsum(portfolio_returns(data, rows, position))
+    drawdown = float((np.maximum.accumulate(np.maximum(account, 0)) - account).max())
     return {
+        "stake_currency": "stakes",
         "total_trades": len(taken),
         "trade_count_long": int((~short).sum()),
         "trade_count_short": int(short.sum()),
@@ -111,9 +115,9 @@ def trade_figures(
         "profit_mean": float(net.mean()) if len(net) else 0.0,
         "profit_median": float(np.median(net)) if len(net) else 0.0,
         "profit_total": float(net.sum()),
-        "profit_total_abs": 0.0,
+        "profit_total_abs": float(net.sum()),
         "holding_avg": str(held.floor("s").to_pytimedelta()),
         "holding_avg_s": held.total_seconds(),
-        "max_drawdown_abs": 0.0,
-        "max_drawdown_account": 0.0,
+        "max_drawdown_abs": drawdown,
+        "max_drawdown_account": drawdown,
     }
