@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from freqtrade.strategy import IStrategy
 
     from freqtrade_mlpipe.registry import ModelRegistry
+    from freqtrade_mlpipe.retraining.units import Unit
     from freqtrade_mlpipe.tracking import ExperimentTracker
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class Context:
     def with_model_name(self, name: str) -> Context:
         """The same with another model's name."""
         return Context(self.freqtrade, self.mlpipe.model_copy(update={"model_name": name}))
+
+    def for_unit(self, unit: Unit) -> Context:
+        """The same for one unit of work: its model's name, and no pairs but its own."""
+        mlpipe = self.mlpipe.model_copy(update={"model_name": unit.model_name, "scope": "pooled"})
+        return Context({**self.freqtrade, "pairs": list(unit.pairs)}, mlpipe)
 
     def registry(self) -> ModelRegistry:
         """The model registry of the configuration, opened once."""

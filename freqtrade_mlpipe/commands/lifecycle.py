@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.backtest import BacktestOutcome
     from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion, Record
+    from freqtrade_mlpipe.retraining.units import Unit
 
 RECORDED_SETTINGS = (
     "strategy",
@@ -40,8 +41,10 @@ RECORDED_SETTINGS = (
 
 
 def start_train(arguments: dict[str, Any]) -> int:
-    """Train and register a version; says what to type next."""
+    """Train and register a version, or one a pair; says what to type next."""
     context = load_context(arguments)
+    if context.mlpipe.scope == "per_pair":
+        return _train_each(context)
     outcome = train_version(context)
     print_training(outcome)
     version = outcome.version
@@ -51,6 +54,17 @@ def start_train(arguments: dict[str, Any]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _train_each(context: Context) -> int:
+    from freqtrade_mlpipe.commands.units import UnitResult, each, finish, units
+
+    def work(unit: Unit) -> UnitResult:
+        version = train_version(context.for_unit(unit)).version
+        said = f"validate --model-name {version.name}"
+        return UnitResult(unit.model_name, unit.pairs, version.version, "trained", said, 0)
+
+    return finish(each(work, units(context)))
 
 
 def start_validate(arguments: dict[str, Any]) -> int:

@@ -207,6 +207,15 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
     "promote": Arg(
         "--promote", action="store_true", help="Put the winner into production if it passes the gates."
     ),
+    "if_older_than": Arg(
+        "--if-older-than", metavar="AGE",
+        help="Only if the production version was trained longer ago, such as 7d or 12h; or another trigger says so.",
+    ),
+    "if_worse": Arg(
+        "--if-worse", action="store_true",
+        help="Only if the production version would fail the backtest gates on candles since its validation; or "
+             "another trigger says so.",
+    ),
     "study": Arg(
         "--study", metavar="NAME", help="Which search (default: the one that was worked on last)."
     ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from freqtrade_mlpipe.commands import stdout
-from freqtrade_mlpipe.commands.context import load_context
+from freqtrade_mlpipe.commands.context import Context, load_context
 from freqtrade_mlpipe.commands.display import (
     console,
     print_gates,
@@ -22,6 +23,8 @@ from freqtrade_mlpipe.commands.epoch_table import (
     print_epochs,
 )
 from freqtrade_mlpipe.commands.lifecycle import recorded_settings, validate_version
+from freqtrade_mlpipe.commands.triggers import reason_to_retrain
+from freqtrade_mlpipe.commands.units import UnitResult, each, finish, units
 from freqtrade_mlpipe.commands.workshop import Workshop, evaluate_elsewhere, open_workshop
 from freqtrade_mlpipe.exceptions import GateRefusedError, TrainingError
 from freqtrade_mlpipe.retraining import (
@@ -34,6 +37,7 @@ from freqtrade_mlpipe.retraining import (
     search,
 )
 from freqtrade_mlpipe.retraining.study import Outcome, Study, only_one, study_of
+from freqtrade_mlpipe.retraining.units import Unit
 from freqtrade_mlpipe.retraining.workers import Inline, Remote, n_workers, processes
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 CHALLENGER = "challenger"
 """Tag of the version that was retrained last."""
+NOT_NOW = "No trigger says that it is time to retrain: nothing was done."
 
 
 @dataclass(frozen=True)
@@ -54,37 +59,85 @@ class Retrained:
     report: GateReport
     promoted: bool
 
+    @property
+    def exit_code(self) -> int:
+        """0: the gates let the version pass; 3: they refused it."""
+        return 0 if self.report.passed else GateRefusedError.exit_code
+
 
 def start_retrain(arguments: dict[str, Any]) -> int:
     """Search, train the best, gate it, promote it if asked to. Exit code 3 when the gates refuse."""
-    directory = load_context(arguments).mlpipe.registry.directory
-    name = load_context(arguments).mlpipe.model_name
-    with only_one(directory, name):
-        workshop = open_workshop(arguments)
-        workshop.check()
-        found = retrain(workshop)
-    if arguments.get("print_json"):
-        stdout.write_json(as_json(found))
-    else:
+    context = load_context(arguments, backtest=True)
+    settings, found = context.mlpipe, units(context)
+    n = min(n_workers(arguments["hyperopt_jobs"]), settings.retrain.ahead)
+    with (
+        only_one(settings.registry.directory, settings.model_name),
+        processes(n) if n > 1 else nullcontext() as pool,
+    ):
+        if settings.scope == "pooled":
+            return _retrain_one(context, arguments, found[0], pool)
+        results = each(lambda unit: _retrain_of_many(context, arguments, unit, pool), found)
+    return finish(results, as_json=bool(arguments.get("print_json")))
+
+
+def _retrain_one(
+    context: Context, arguments: dict[str, Any], unit: Unit, pool: Executor | None
+) -> int:
+    as_text = not arguments.get("print_json")
+    if reason_to_retrain(context.for_unit(unit), arguments) is None:
+        console.print(NOT_NOW) if as_text else stdout.write_json({"retrained": False})
+        return 0
+    workshop = open_workshop(arguments, unit, context)
+    found = retrain(workshop, pool)
+    if as_text:
         _print(workshop, found)
-    return 0 if found.report.passed else GateRefusedError.exit_code
+    else:
+        stdout.write_json({"retrained": True, **as_json(found)})
+    return found.exit_code
 
 
-def retrain(workshop: Workshop) -> Retrained:
+def _retrain_of_many(
+    context: Context, arguments: dict[str, Any], unit: Unit, pool: Executor | None
+) -> UnitResult:
+    if reason_to_retrain(context.for_unit(unit), arguments) is None:
+        return UnitResult(unit.model_name, unit.pairs, "-", "not due", NOT_NOW, 0)
+    found = retrain(open_workshop(arguments, unit, context), pool)
+    passed = "promoted" if found.promoted else "passed"
+    refusing = ", ".join(check.name for check in found.report.failures)
+    return UnitResult(
+        model_name=unit.model_name,
+        pairs=unit.pairs,
+        version=found.version.version,
+        outcome=passed if found.report.passed else "refused",
+        said=f"epoch {found.best.number} of {len(found.epochs)}, objective {found.best.loss:.5g}"
+        if found.report.passed
+        else f"refused by {refusing}",
+        exit_code=found.exit_code,
+    )
+
+
+def retrain(workshop: Workshop, pool: Executor | None = None) -> Retrained:
     """The whole of it for one unit; whatever an earlier run finished is not done again.
+
+    Parameters
+    ----------
+    pool : whose processes evaluate the epochs; None: this one.
 
     Raises
     ------
+    ConfigError
+        When no epoch could work, see `Workshop.check`.
     TrainingError
         When no epoch could be judged, or the best one cannot be trained.
     SearchInterrupted
         On Ctrl-C; finished epochs are kept.
     """
+    workshop.check()
     arguments, context = workshop.arguments, workshop.context
     directory = context.mlpipe.registry.directory
     study = study_of(directory, workshop.unit.model_name, workshop.identity())
     study.describe(_description(workshop))
-    epochs = run_search(workshop, study)
+    epochs = run_search(workshop, study, pool)
     best = best_of(epochs)
     version = _trained(workshop, study, epochs, best)
     registry = context.registry()
@@ -99,7 +152,7 @@ def retrain(workshop: Workshop) -> Retrained:
     return Retrained(study, epochs, best, version, report, promoted)
 
 
-def run_search(workshop: Workshop, study: Study) -> list[Epoch]:
+def run_search(workshop: Workshop, study: Study, pool: Executor | None) -> list[Epoch]:
     """The epochs of the study, those that are left made now."""
     arguments, config = workshop.arguments, workshop.space.base
     plan = Plan(
@@ -108,21 +161,14 @@ def run_search(workshop: Workshop, study: Study) -> list[Epoch]:
         early_stop=arguments["early_stop"],
         seed=config.model.random_state,
     )
-    proposals = Proposals(workshop.space, plan.seed)
-    currency, n = (
-        str(workshop.context.freqtrade["stake_currency"]),
-        n_workers(arguments["hyperopt_jobs"]),
+    workers = (
+        Inline(workshop.evaluate)
+        if pool is None
+        else Remote(pool, evaluate_elsewhere, workshop.job)
     )
-    n = min(n, plan.ahead, max(1, plan.n_epochs - len(study.epochs())))
-    with (
-        live_table(plan.n_epochs, currency, print_all=bool(arguments.get("print_all"))) as on_epoch,
-        processes(n) if n > 1 else nullcontext() as pool,
-    ):
-        workers = (
-            Inline(workshop.evaluate)
-            if pool is None
-            else Remote(pool, evaluate_elsewhere, workshop.job)
-        )
+    currency = str(workshop.context.freqtrade["stake_currency"])
+    with live_table(plan.n_epochs, currency, print_all=bool(arguments["print_all"])) as on_epoch:
+        proposals = Proposals(workshop.space, plan.seed)
         return search(plan, proposals, workers, study.log, on_epoch)
 
 

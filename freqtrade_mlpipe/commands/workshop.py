@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _NOT_OF_THE_SEARCH = (
     "mlpipe",
     SERVED_KEY,
+    "config_files",
+    "internals",
     "bot_name",
     "telegram",
     "api_server",
@@ -149,26 +151,24 @@ class Workshop:
         }
 
 
-def open_workshop(arguments: dict[str, Any], unit: Unit | None = None) -> Workshop:
+def open_workshop(
+    arguments: dict[str, Any], unit: Unit, context: Context | None = None
+) -> Workshop:
     """Read configuration, strategy and candles.
 
     Parameters
     ----------
-    unit : None: all pairs of the configuration, pooled.
+    context : of the whole command, if it was read already.
 
     Raises
     ------
     MLPipeError
         For a configuration or candles that cannot be used.
     """
-    from freqtrade_mlpipe.integration.data import whitelist
-
-    context = load_context(arguments, backtest=True)
+    context = (context or load_context(arguments, backtest=True)).for_unit(unit)
     context.freqtrade.update(
         {key: arguments[key] for key in ("hyperopt_loss", "hyperopt_path") if arguments.get(key)}
     )
-    unit = unit or Unit(context.mlpipe.model_name, tuple(whitelist(context.freqtrade)))
-    context = context.with_model_name(unit.model_name)
     strategy = load_strategy(context)
     source = CandleSource.from_config(context.freqtrade)
     base = context.mlpipe

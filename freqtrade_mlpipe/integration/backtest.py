@@ -62,8 +62,7 @@ def run_backtest(
 
     settings = pinned(config, pairs, start, end)
     block = settings["mlpipe"]
-    # One model is judged, whatever the scope of the bot.
-    block |= {"model_name": model_name, "scope": "pooled"}
+    block["model_name"] = model_name
     block["serving"] = {**block.get("serving", {}), "version": version, "on_missing": "raise"}
     backtesting = None
     try:
@@ -102,7 +101,9 @@ def pinned(
     """A configuration of its own for a backtest of some pairs between two candle dates that writes nothing."""
     settings: dict[str, Any] = deepcopy(dict(config))
     settings["exchange"]["pair_whitelist"] = list(pairs)
-    settings.setdefault("mlpipe", {})
+    settings.setdefault("mlpipe", {})["scope"] = (
+        "pooled"  # one model is judged, whatever a bot serves
+    )
     if (
         "freqai" in settings
     ):  # the mixin reads its features' parameters; FreqAI itself would train anew

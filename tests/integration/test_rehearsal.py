@@ -11,6 +11,7 @@ from freqtrade.exceptions import FreqtradeException
 from freqtrade_mlpipe.commands.workshop import Workshop, open_workshop
 from freqtrade_mlpipe.integration.backtest import run_backtest
 from freqtrade_mlpipe.retraining import MAX_LOSS
+from freqtrade_mlpipe.retraining.units import Unit
 from tests.conftest import MODEL_NAME, Workspace
 
 pytestmark = pytest.mark.e2e
@@ -30,11 +31,12 @@ class CountTrades(IHyperOptLoss):
 """
 
 
-def arguments(workspace: Workspace, **options: Any) -> dict[str, Any]:
-    return {
+def workshop_of(workspace: Workspace, **options: Any) -> Workshop:
+    arguments = {
         "user_data_dir": str(workspace.user_data), "config": [str(workspace.config_file)],
         "hyperopt_min_trades": 1, "metric": "sharpe", "retrain_spaces": ["signal"], **options,
     }  # fmt: skip
+    return open_workshop(arguments, Unit(MODEL_NAME, ("SYNA/USDT", "SYNB/USDT")))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def forest(
     (workspace.user_data / "hyperopts").mkdir(exist_ok=True)
     (workspace.user_data / "hyperopts" / "own.py").write_text(OWN_LOSS)
     assert workspace.run("train") == 0
-    return workspace, open_workshop(arguments(workspace, hyperopt_loss="CountTrades"))
+    return workspace, workshop_of(workspace, hyperopt_loss="CountTrades")
 
 
 def test_trades_are_those_of_a_backtest_of_the_registered_version(forest):
@@ -96,9 +98,7 @@ def test_each_trade_is_one_of_the_backtest(forest):
 
 def test_fewer_trades_than_asked_for_are_a_bad_epoch(forest):
     workspace, workshop = forest
-    strict = open_workshop(
-        arguments(workspace, hyperopt_loss="CountTrades", hyperopt_min_trades=10_000)
-    )
+    strict = workshop_of(workspace, hyperopt_loss="CountTrades", hyperopt_min_trades=10_000)
     judgement = strict.objective.judge(workshop.rehearsal.rehearse(workshop.context.mlpipe))
     assert judgement.loss == MAX_LOSS
 
@@ -114,6 +114,6 @@ def test_thresholds_of_an_epoch_change_what_is_traded(forest):
 
 def test_an_unknown_loss_is_named_before_work_starts(forest):
     workspace, _ = forest
-    workshop = open_workshop(arguments(workspace, hyperopt_loss="NoSuchLoss"))
+    workshop = workshop_of(workspace, hyperopt_loss="NoSuchLoss")
     with pytest.raises(FreqtradeException, match="NoSuchLoss"):
         workshop.check()
