@@ -216,6 +216,18 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         help="Only if the production version would fail the backtest gates on candles since its validation; or "
              "another trigger says so.",
     ),
+    "dask": Arg(
+        "--dask", metavar="ADDRESS",
+        help="Evaluate epochs on a Dask cluster, such as tcp://scheduler:8786 (extra `dask`).",
+    ),
+    "storage": Arg(
+        "--storage", metavar="URL",
+        help="Share the epochs over a database, such as postgresql://user:password@host/name, with whoever joins.",
+    ),
+    "join": Arg(
+        "--join", metavar="STUDY",
+        help="Only help with the epochs of this search, which another process began with the same options.",
+    ),
     "study": Arg(
         "--study", metavar="NAME", help="Which search (default: the one that was worked on last)."
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,27 +17,23 @@ from freqtrade_mlpipe.commands.display import (
 )
 from freqtrade_mlpipe.commands.epoch_table import (
     as_hyperopt,
-    live_table,
     print_details,
     print_epochs,
 )
 from freqtrade_mlpipe.commands.lifecycle import recorded_settings, validate_version
+from freqtrade_mlpipe.commands.searching import help_with, run_search, workers_of
 from freqtrade_mlpipe.commands.triggers import reason_to_retrain
 from freqtrade_mlpipe.commands.units import UnitResult, each, finish, units
-from freqtrade_mlpipe.commands.workshop import Workshop, evaluate_elsewhere, open_workshop
+from freqtrade_mlpipe.commands.workshop import Workshop, open_workshop
 from freqtrade_mlpipe.exceptions import GateRefusedError, TrainingError
 from freqtrade_mlpipe.retraining import (
     MAX_LOSS,
     Epoch,
-    Plan,
-    Proposals,
     by_space,
     configured,
-    search,
 )
 from freqtrade_mlpipe.retraining.study import Outcome, Study, only_one, study_of
 from freqtrade_mlpipe.retraining.units import Unit
-from freqtrade_mlpipe.retraining.workers import Inline, Remote, n_workers, processes
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.registry import GateReport, ModelVersion
@@ -69,10 +64,11 @@ def start_retrain(arguments: dict[str, Any]) -> int:
     """Search, train the best, gate it, promote it if asked to. Exit code 3 when the gates refuse."""
     context = load_context(arguments, backtest=True)
     settings, found = context.mlpipe, units(context)
-    n = min(n_workers(arguments["hyperopt_jobs"]), settings.retrain.ahead)
+    if arguments.get("join"):
+        return help_with(context, arguments, found)
     with (
         only_one(settings.registry.directory, settings.model_name),
-        processes(n) if n > 1 else nullcontext() as pool,
+        workers_of(arguments, settings) as pool,
     ):
         if settings.scope == "pooled":
             return _retrain_one(context, arguments, found[0], pool)
@@ -150,26 +146,6 @@ def retrain(workshop: Workshop, pool: Executor | None = None) -> Retrained:
         registry.promote_to_production(version.name, version.version, notes=note)
     version = registry.get_version(version.name, version.version)
     return Retrained(study, epochs, best, version, report, promoted)
-
-
-def run_search(workshop: Workshop, study: Study, pool: Executor | None) -> list[Epoch]:
-    """The epochs of the study, those that are left made now."""
-    arguments, config = workshop.arguments, workshop.space.base
-    plan = Plan(
-        n_epochs=arguments["epochs"],
-        ahead=config.retrain.ahead,
-        early_stop=arguments["early_stop"],
-        seed=config.model.random_state,
-    )
-    workers = (
-        Inline(workshop.evaluate)
-        if pool is None
-        else Remote(pool, evaluate_elsewhere, workshop.job)
-    )
-    currency = str(workshop.context.freqtrade["stake_currency"])
-    with live_table(plan.n_epochs, currency, print_all=bool(arguments["print_all"])) as on_epoch:
-        proposals = Proposals(workshop.space, plan.seed)
-        return search(plan, proposals, workers, study.log, on_epoch)
 
 
 def best_of(epochs: list[Epoch]) -> Epoch:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -199,9 +200,14 @@ def open_workshop(
     return Workshop(replace(context, mlpipe=base), arguments, unit, strategy, market, window, space)
 
 
+_AT_WORK = Lock()
+"""A rehearsal is for one thread, and a cluster's worker may have several."""
+
+
 def evaluate_elsewhere(job: Job, number: int, params: Params) -> Epoch:
     """What a worker process does: open the workshop once, then evaluate one epoch after the other."""
-    return _opened(job)(number, params)
+    with _AT_WORK:
+        return _opened(job)(number, params)
 
 
 @lru_cache(maxsize=1)
@@ -239,8 +245,21 @@ def _before(market: TrainingData, moment: pd.Timestamp) -> TrainingData:
     return replace(market, candles=candles, frames=frames)
 
 
+_PATHS = ("config", "datadir", "user_data_dir", "strategy_path", "hyperopt_path")
+
+
 def _as_text(arguments: dict[str, Any]) -> str:
+    """The options, with absolute paths: a worker may have been started elsewhere; it does not write to our log."""
+    away = {name: _absolute(arguments[name]) for name in _PATHS if arguments.get(name)}
+    if "user_data_dir" not in away and Path("user_data").is_dir():
+        away["user_data_dir"] = _absolute("user_data")
     try:
-        return json.dumps(arguments, sort_keys=True)
+        return json.dumps({**arguments, **away, "logfile": None}, sort_keys=True)
     except TypeError as error:
         raise ConfigError(f"An option cannot be handed to other processes: {error}.") from error
+
+
+def _absolute(path: str | list[str]) -> str | list[str]:
+    if isinstance(path, list):
+        return [str(Path(each).absolute()) for each in path]
+    return str(Path(path).absolute())

@@ -65,7 +65,7 @@ class EpochLog:
             return {}
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        epochs = (_epoch(json.loads(line)) for line in whole.splitlines())
+        epochs = (from_line(line) for line in whole.splitlines())
         return {epoch.number: epoch for epoch in epochs}
 
     def repair(self) -> None:
@@ -76,12 +76,18 @@ class EpochLog:
 
     def append(self, epoch: Epoch) -> None:
         """Keep a finished epoch."""
-        line = json.dumps(_without_nan(asdict(epoch)), allow_nan=False) + "\n"
         with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+            file.write(f"{to_line(epoch)}\n".encode())
 
 
-def _epoch(line: Mapping[str, Any]) -> Epoch:
+def to_line(epoch: Epoch) -> str:
+    """An epoch as one line of JSON; what is not finite is null."""
+    return json.dumps(_without_nan(asdict(epoch)), allow_nan=False)
+
+
+def from_line(text: str | bytes) -> Epoch:
+    """What `to_line` wrote."""
+    line = json.loads(text)
     judged = line["judgement"]
     judgement = Judgement(
         judged["loss"],

@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from freqtrade_mlpipe.exceptions import MLPipeError, SearchInterrupted
+from freqtrade_mlpipe.exceptions import MLPipeError, SearchInterrupted, TrainingError
 from freqtrade_mlpipe.retraining.epochs import MAX_LOSS, Epoch, EpochLog, Judgement
 from freqtrade_mlpipe.retraining.objective import Objective
 from freqtrade_mlpipe.retraining.rehearsal import Rehearsal
@@ -108,6 +108,69 @@ def evaluate(
     return Epoch(number, params, judgement, time.monotonic() - started)
 
 
+class Course:
+    """Which epochs a search makes, in which order, whoever evaluates them.
+
+    Attributes
+    ----------
+    proposed : values of the epochs by number, as far as results allow.
+    """
+
+    def __init__(self, plan: Plan, proposals: Proposals) -> None:
+        self.proposed: dict[int, Params] = {}
+        self._plan, self._proposals = plan, proposals
+        self._n_told, self._stopped = 0, False
+        self._best = (float("inf"), 0)
+
+    def advance(self, done: Mapping[int, Epoch]) -> list[int]:
+        """Propose all that the finished epochs allow; the new numbers."""
+        first = len(self.proposed) + 1
+        while len(self.proposed) < self._plan.n_epochs and self._tell(done):
+            self.proposed[len(self.proposed) + 1] = self._proposals.ask()
+        return list(range(first, len(self.proposed) + 1))
+
+    def is_over(self, done: Mapping[int, Epoch]) -> bool:
+        """Whether there is nothing left to propose or to wait for."""
+        all_proposed = self._stopped or len(self.proposed) == self._plan.n_epochs
+        return all_proposed and self.proposed.keys() <= done.keys()
+
+    def _tell(self, done: Mapping[int, Epoch]) -> bool:
+        """Tell what the next proposal may know, no more; False: it is not there yet, or the search ends."""
+        while not self._stopped and self._n_told <= len(self.proposed) - self._plan.ahead:
+            number = self._n_told + 1
+            if number not in done:
+                return False
+            loss = done[number].loss
+            self._proposals.tell(self._n_told, loss)
+            self._n_told = number
+            if loss < self._best[0]:
+                self._best = (loss, number)
+            self._stopped = 0 < self._plan.early_stop <= number - self._best[1]
+        return not self._stopped
+
+
+class InOrder:
+    """Calls `on_epoch` with finished epochs in order, whatever the order in which they finish."""
+
+    def __init__(self, on_epoch: Callable[[Epoch], None]) -> None:
+        self._on_epoch, self._n = on_epoch, 0
+
+    def report(self, done: Mapping[int, Epoch]) -> None:
+        """Report what can be reported."""
+        while self._n + 1 in done:
+            self._n += 1
+            self._on_epoch(done[self._n])
+
+
+def kept(found: Mapping[int, Epoch], course: Course, number: int) -> Epoch | None:
+    """The epoch as it was kept, if its values are those that are proposed now."""
+    epoch = found.get(number)
+    if epoch is None or epoch.params == course.proposed[number]:
+        return epoch
+    logger.warning("Epoch %d was kept with other values; it is repeated.", number)
+    return None
+
+
 def search(
     plan: Plan,
     proposals: Proposals,
@@ -126,75 +189,45 @@ def search(
     SearchInterrupted
         On Ctrl-C; the log keeps what is finished.
     """
-    run = _Run(plan, proposals, workers, log, on_epoch)
+    log.repair()
+    found, done = log.read(), dict[int, Epoch]()
+    course, order = Course(plan, proposals), InOrder(on_epoch)
+    running: set[Future[Epoch]] = set()
     try:
-        return run.to_end()
+        while not course.is_over(done):
+            for number in course.advance(done):
+                known = kept(found, course, number)
+                if known is None:
+                    running.add(workers.submit(number, course.proposed[number]))
+                else:
+                    done[number] = known
+                # What finished at once is kept at once: there may be a Ctrl-C before the next one.
+                running = _collect(running, log, done, timeout=0)
+                order.report(done)
+            if running:
+                running = _collect(running, log, done)
+            order.report(done)
     except KeyboardInterrupt:
         raise SearchInterrupted(len(log.read()), plan.n_epochs, "epochs") from None
+    return [done[number] for number in sorted(course.proposed)]
 
 
-class _Run:
-    def __init__(
-        self,
-        plan: Plan,
-        proposals: Proposals,
-        workers: Workers,
-        log: EpochLog,
-        on_epoch: Callable[[Epoch], None],
-    ) -> None:
-        self.plan, self.proposals, self.workers = plan, proposals, workers
-        self.log, self.on_epoch = log, on_epoch
-        log.repair()
-        self.kept = log.read()
-        self.done: dict[int, Epoch] = {}
-        self.running: set[Future[Epoch]] = set()
-        self.n_told = self.n_reported = self.n_asked = 0
-        self.best = (float("inf"), 0)
-
-    def to_end(self) -> list[Epoch]:
-        while self.n_asked < self.plan.n_epochs and self._tell(self.n_asked - self.plan.ahead + 1):
-            self._start(self.proposals.ask())
-        while self.running:
-            self._collect()
-        return [self.done[number] for number in range(1, self.n_asked + 1)]
-
-    def _start(self, params: Params) -> None:
-        self.n_asked += 1
-        found = self.kept.get(self.n_asked)
-        if found is not None and found.params == params:
-            self._finished(found)
-            return
-        if found is not None:
-            logger.warning("Epoch %d was kept with other values; it is repeated.", self.n_asked)
-        self.running.add(self.workers.submit(self.n_asked, params))
-        self._collect(wait_for_one=False)
-
-    def _tell(self, n_wanted: int) -> bool:
-        """Wait for the first `n_wanted` epochs and tell them in order; False: time to stop."""
-        while self.n_told < n_wanted:
-            number = self.n_told + 1
-            while number not in self.done:
-                self._collect()
-            loss = self.done[number].loss
-            self.proposals.tell(self.n_told, loss)
-            self.n_told = number
-            if loss < self.best[0]:
-                self.best = (loss, number)
-            if self.plan.early_stop and number - self.best[1] >= self.plan.early_stop:
-                logger.info("No better epoch than %d: the search ends early.", self.best[1])
-                return False
-        return True
-
-    def _collect(self, *, wait_for_one: bool = True) -> None:
-        timeout = None if wait_for_one else 0
-        finished, self.running = wait(self.running, timeout, FIRST_COMPLETED)
-        for future in finished:
+def _collect(
+    running: set[Future[Epoch]],
+    log: EpochLog,
+    done: dict[int, Epoch],
+    timeout: float | None = None,
+) -> set[Future[Epoch]]:
+    """Wait for the next epoch, keep it; what is still running."""
+    finished, running = wait(running, timeout, FIRST_COMPLETED)
+    for future in finished:
+        try:
             epoch = future.result()
-            self.log.append(epoch)
-            self._finished(epoch)
-
-    def _finished(self, epoch: Epoch) -> None:
-        self.done[epoch.number] = epoch
-        while self.n_reported + 1 in self.done:
-            self.n_reported += 1
-            self.on_epoch(self.done[self.n_reported])
+        except BrokenExecutor as error:
+            raise TrainingError(
+                "A worker process ended by itself, perhaps for want of memory: try fewer with -j. The epochs that are "
+                "finished are kept; the same command goes on with those left."
+            ) from error
+        log.append(epoch)
+        done[epoch.number] = epoch
+    return running

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from freqtrade_mlpipe.exceptions import ConfigError, MissingExtraError
 from freqtrade_mlpipe.retraining.epochs import Epoch
 from freqtrade_mlpipe.retraining.spaces import Params
 from freqtrade_mlpipe.tuning import n_cores
 
 Evaluate = Callable[[int, Params], Epoch]
 _WATCH_SECONDS = 1.0
+_CONNECT_SECONDS, _RETRIES = 10, 3
 _LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ONE_THREAD = {**dict.fromkeys(_LIBRARIES, "1"), "OMP_WAIT_POLICY": "passive"}
 
@@ -72,6 +74,33 @@ def processes(n: int) -> Iterator[Executor]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Executor]:
+    """The workers of a Dask cluster; what a killed one was at goes to another.
+
+    Parameters
+    ----------
+    address : of the scheduler, ``tcp://host:8786`` or ``tls://…``.
+
+    Raises
+    ------
+    MissingExtraError
+        Without Dask.
+    ConfigError
+        When no scheduler answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtraError("dask.distributed", "dask") from error
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"No Dask scheduler answers at {address}: {error}.") from error
+    with client:
+        yield client.get_executor(pure=False, retries=_RETRIES)
 
 
 def n_workers(asked: int) -> int:

@@ -262,7 +262,7 @@ class TestLooking:
         assert retrained_once.run("retrain-show", "-n", "2") == 0
         out = capsys.readouterr().out
         assert "2/8:" in out
-        assert '"lightgbm.num_leaves"' in out
+        assert '"lightgbm.feature_fraction"' in out
         assert retrained_once.run("retrain-show", "-n", "99") == 2
         assert "There are 8 epochs" in words(capsys.readouterr().err)
 
