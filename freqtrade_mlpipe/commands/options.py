@@ -216,6 +216,10 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         help="Only if the production version would fail the backtest gates on candles since its validation; or "
              "another trigger says so.",
     ),
+    "if_drift": Arg(
+        "--if-drift", action="store_true",
+        help="Only if `drift` raises an alarm about what a bot predicted; or another trigger says so.",
+    ),
     "dask": Arg(
         "--dask", metavar="ADDRESS",
         help="Evaluate epochs on a Dask cluster, such as tcp://scheduler:8786 (extra `dask`).",

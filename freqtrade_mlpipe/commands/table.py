@@ -55,7 +55,7 @@ COMMANDS = (
         "freqtrade_mlpipe.commands.retrain:start_retrain",
         (*COMMON, *STRATEGY, *DATA, *MODEL, "epochs", "retrain_spaces", "hyperopt_loss", "hyperopt_path", "metric",
          "hyperopt_min_trades", "hyperopt_jobs", "random_seed", "model_type", "early_stop", "print_all", "retrain_json",
-         "promote", "if_older_than", "if_worse", "dask", "storage", "join", "gates"),
+         "promote", "if_older_than", "if_drift", "if_worse", "dask", "storage", "join", "gates"),
         epilog="Exit code 0: passed; 3: refused, and the champion stays. Ctrl-C or a kill keeps the epochs that are "
                "done: the same command goes on with those that are left.",
     ),

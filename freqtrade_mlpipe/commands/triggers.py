@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -68,6 +69,18 @@ def _worse(context: Context, champion: ModelVersion, arguments: Mapping[str, Any
     return worse_than_gates(found, gates)
 
 
+def _drifted(context: Context, champion: ModelVersion, arguments: Mapping[str, Any]) -> str:
+    """Whether the `drift` command would raise an alarm about what a bot predicted with its newest version."""
+    try:
+        drift = import_module("freqtrade_mlpipe.commands.drift")
+    except ImportError as error:
+        raise ConfigError(
+            "--if-drift needs the `drift` command, which this version lacks."
+        ) from error
+    _, found, _ = drift.drift_of_journal(context, {**arguments, "model_version": None})
+    return "The market has drifted away from what the model learned." if found.alarm else ""
+
+
 def worse_than_gates(found: BacktestSummary, gates: GateConfig) -> str:
     """What of a backtest the gates would refuse, as a sentence; nothing: they would not."""
     for name, (figure, is_bad) in _WORSE.items():
@@ -97,5 +110,9 @@ _WORSE: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 """Gate → figure of the backtest, and when it is bad; NaN is."""
 
-TRIGGERS: Mapping[str, Trigger] = {"if_older_than": _older_than, "if_worse": _worse}
+TRIGGERS: Mapping[str, Trigger] = {
+    "if_older_than": _older_than,
+    "if_drift": _drifted,
+    "if_worse": _worse,
+}
 """Option → trigger, the cheap ones first."""

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,44 @@ class TestWorkers:
         assert [(e.params, e.judgement) for e in one] == [(e.params, e.judgement) for e in two]
         assert study(production).name == study(retrained_once).name
         assert member_bytes(production, "2") == member_bytes(retrained_once, "2")
+
+    @pytest.mark.slow
+    def test_what_a_killed_helper_was_at_is_done_by_another(
+        self, retrained_once, production, tmp_path
+    ):
+        """The helper joins a search by its name, and dies at work; the search is as it would be without it."""
+        database = tmp_path / "board.db"
+        options = [*SMALL, "--epochs", "8", "--storage", f"sqlite:///{database}"]
+        name = study(retrained_once).name
+        command = [sys.executable, "-m", "freqtrade_mlpipe.main", "retrain", "--userdir",
+                   str(production.user_data), *options, "--join", name]  # fmt: skip
+        helper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not board_rows(database, "epoch IS NULL") or not board_rows(database, "epoch > ''"):
+            assert helper.poll() is None, helper.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        helper.kill()
+        helper.communicate()
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE mlpipe_epochs SET beat = beat - 1000")  # time passes
+        assert production.run("retrain", *options) == 0
+        one, two = (study(w).epochs() for w in (retrained_once, production))
+        assert [(e.params, e.judgement) for e in one] == [(e.params, e.judgement) for e in two]
+        assert member_bytes(production, "2") == member_bytes(retrained_once, "2")
+        assert len(board_rows(database, "epoch > ''")) == 8
+        assert len({worker for _, worker in board_rows(database, "1")}) == 2
+
+
+def board_rows(database: Path, condition: str) -> list[tuple[int, str]]:
+    if not database.exists():
+        return []
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        try:
+            query = f"SELECT number, worker FROM mlpipe_epochs WHERE {condition}"
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError:
+            return []
 
 
 class TestInterruption:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from freqtrade_mlpipe.commands.triggers import worse_than_gates
+from freqtrade_mlpipe.commands.context import load_context
+from freqtrade_mlpipe.commands.triggers import reason_to_retrain, worse_than_gates
 from freqtrade_mlpipe.config import GateConfig
 from freqtrade_mlpipe.main import main
 from freqtrade_mlpipe.registry import BacktestSummary
@@ -105,6 +108,15 @@ class TestTriggers:
             write_candle_file(production.datadir, pair, falling(frame, n=500))
         production.run(*command)
         assert json.loads(capsys.readouterr().out)["retrained"]
+
+    def test_an_alarm_of_the_drift_command_is_a_reason(self, production, monkeypatch):
+        """Its module stands in for the command, which reads the journal of a bot."""
+        context = load_context({"user_data_dir": str(production.user_data)}, backtest=True)
+        drift = ModuleType("drift")
+        monkeypatch.setitem(sys.modules, "freqtrade_mlpipe.commands.drift", drift)
+        for alarm in (True, False):
+            drift.drift_of_journal = lambda *_, a=alarm: (None, SimpleNamespace(alarm=a), "")
+            assert bool(reason_to_retrain(context, {"if_drift": True})) == alarm
 
     def test_gates_that_are_all_off_cannot_tell(self, production, capsys):
         assert production.run("retrain", *SMALL, "--if-worse") == 2
