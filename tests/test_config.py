@@ -17,6 +17,7 @@ from freqtrade_mlpipe.config import (
     MLPipeConfig,
     ModelConfig,
     RegistryConfig,
+    RetrainConfig,
     Section,
     ServingConfig,
     TrackingConfig,
@@ -40,6 +41,7 @@ def test_sections_are_those_of_the_design():
         RegistryConfig,
         TrackingConfig,
         ServingConfig,
+        RetrainConfig,
     }
 
 

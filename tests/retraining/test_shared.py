@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import closing
@@ -14,7 +15,7 @@ from freqtrade_mlpipe.exceptions import SearchInterrupted, StoreUnavailableError
 from freqtrade_mlpipe.retraining import Epoch, Judgement, Plan, Proposals
 from freqtrade_mlpipe.retraining.shared import Board, share
 from tests.retraining.test_search import PLAN, SPACE, judged, run, tried
-from tests.tracking.servers import postgres, why_not
+from tests.servers import Server
 
 
 @pytest.fixture
@@ -177,37 +178,34 @@ def test_an_address_that_cannot_be_used_is_refused(url, said, monkeypatch):
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
-def test_on_postgresql_with_restarts_no_epoch_is_lost_or_made_twice(alone):
+def test_on_postgresql_that_is_restarted_no_epoch_is_lost_or_made_twice(alone, request):
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install '.[server]'")
-    with postgres() as url:
-        engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg2://"))
-        made: list[int] = []
+    server: Server = request.getfixturevalue("server")
+    made: list[int] = []
 
-        def slow(number: int, params: dict) -> Epoch:
-            made.append(number)
-            if number in (5, 12):  # as a restart: every connection is cut
-                with engine.connect() as connection:
-                    connection.execute(
-                        sa.text(
-                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
-                        )
-                    )
-            time.sleep(0.02)
-            return judged(number, params)
+    def slow(number: int, params: dict) -> Epoch:
+        made.append(number)
+        if number == 5:
+            server.postgres.send_signal(signal.SIGINT)
+            server.postgres.wait(60)
+            time.sleep(1)  # the others ask in vain
+            server.start_postgres()
+        time.sleep(0.02)
+        return judged(number, params)
 
-        results: dict[str, list[Epoch]] = {}
-        threads = [
-            threading.Thread(target=lambda n=name: results.update({n: help_out(url, n, slow)}))
-            for name in "abc"
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        engine.dispose()
-        assert {name: tried(found) for name, found in results.items()} == dict.fromkeys(
-            "abc", tried(alone)
+    results: dict[str, list[Epoch]] = {}
+    threads = [
+        threading.Thread(
+            target=lambda n=name: results.update({n: help_out(server.database, n, slow)})
         )
-        assert sorted(made) == list(range(1, 31))
+        for name in "abc"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(180)
+    server.wait_until_ready()
+    assert {name: tried(found) for name, found in results.items()} == dict.fromkeys(
+        "abc", tried(alone)
+    )
+    assert sorted(made) == list(range(1, 31))
