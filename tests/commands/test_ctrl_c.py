@@ -42,7 +42,7 @@ ELSEWHERE = {
     "train", "validate", "quickstart",  # test_interruption.py and test_console.py
     "retrain",  # test_retrain.py
     "init", "keys",  # write each file at once
-    "freqtrade", "ui",  # other people's programs
+    "freqtrade", "ui", "replay",  # other people's programs, and a server that writes nothing
 }  # fmt: skip
 
 
