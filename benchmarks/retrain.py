@@ -154,12 +154,37 @@ def measure_epochs() -> None:
         f"epoch that changes `model` {model:.2f} = {model / fit:.2f} x its fits; `signal` {np.mean(signal):.3f}",
         flush=True,
     )
+    print(
+        f"a HyperOptLoss on freqtrade's Backtesting adds {backtest_of_an_epoch():.2f} CPU seconds to an epoch",
+        flush=True,
+    )
     freqai = freqai_backtest()
     print(
         f"one FreqAI backtest, 5 windows a pair, stock LightGBMClassifier: {freqai:.1f} CPU seconds = "
         f"{freqai / model:.1f} x an epoch that changes `model`, {freqai / first:.1f} x one that changes everything",
         flush=True,
     )
+
+
+def backtest_of_an_epoch() -> float:
+    """CPU seconds of judging an epoch of the same market by freqtrade, once candles and strategy are loaded."""
+    from freqtrade_mlpipe.commands.context import load_context
+    from freqtrade_mlpipe.commands.units import units
+    from freqtrade_mlpipe.commands.workshop import open_workshop
+
+    with tempfile.TemporaryDirectory() as folder:
+        user_data = Path(folder) / "user_data"
+        mlpipe("init", "--userdir", str(user_data))
+        write_market(user_data, Market(pairs=PAIRS, n_candles=N_CANDLES, signal=1.0, seed=42))
+        arguments = {
+            "user_data_dir": str(user_data), "config": [str(user_data / "config.json")], "hyperopt_min_trades": 1,
+            "hyperopt_loss": "SharpeHyperOptLossDaily", "retrain_spaces": ["signal"],
+        }  # fmt: skip
+        context = load_context(arguments, backtest=True)
+        workshop = open_workshop(arguments, units(context)[0], context)
+        rehearsed = workshop.rehearsal.rehearse(workshop.context.mlpipe)
+        workshop.objective.judge(rehearsed)
+        return min(cpu_of(lambda: workshop.objective.judge(rehearsed)) for _ in range(3))
 
 
 def measure_units() -> None:

@@ -34,11 +34,15 @@ WRITING = {
     "report": ("3", "--output", "{root}/page.html"),
 }
 """What changes the registry, the experiment store or a file, and how it is called."""
-READING = {"list-features", "list-models", "show-model", "history", "verify", "compare"}
+READING = {
+    "list-features", "list-models", "show-model", "history", "verify", "compare",
+    "retrain-list", "retrain-show", "schedule",
+}  # fmt: skip
 ELSEWHERE = {
     "train", "validate", "quickstart",  # test_interruption.py and test_console.py
+    "retrain",  # test_retrain.py
     "init", "keys",  # write each file at once
-    "freqtrade", "ui",  # other people's programs
+    "freqtrade", "ui", "replay",  # other people's programs, and a server that writes nothing
 }  # fmt: skip
 
 
