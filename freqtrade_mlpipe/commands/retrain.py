@@ -38,8 +38,6 @@ from freqtrade_mlpipe.retraining.units import Unit
 if TYPE_CHECKING:
     from freqtrade_mlpipe.registry import GateReport, ModelVersion
 
-CHALLENGER = "challenger"
-"""Tag of the version that was retrained last."""
 NOT_NOW = "No trigger says that it is time to retrain: nothing was done."
 
 
@@ -197,10 +195,7 @@ def _trained(workshop: Workshop, study: Study, epochs: list[Epoch], best: Epoch)
             on_progress=on_progress,
         )
     study.conclude(Outcome(len(epochs), best.number, outcome.version.version))
-    for version in there:
-        if CHALLENGER in version.tags:
-            registry.tag_model(name, version.version, remove=[CHALLENGER])
-    return registry.tag_model(name, outcome.version.version, add=[CHALLENGER])
+    return registry.set_challenger(name, outcome.version.version, reason="retrained")
 
 
 def _description(workshop: Workshop) -> dict[str, Any]:

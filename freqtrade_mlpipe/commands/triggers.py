@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -71,13 +70,9 @@ def _worse(context: Context, champion: ModelVersion, arguments: Mapping[str, Any
 
 def _drifted(context: Context, champion: ModelVersion, arguments: Mapping[str, Any]) -> str:
     """Whether the `drift` command would raise an alarm about what a bot predicted with its newest version."""
-    try:
-        drift = import_module("freqtrade_mlpipe.commands.drift")
-    except ImportError as error:
-        raise ConfigError(
-            "--if-drift needs the `drift` command, which this version lacks."
-        ) from error
-    _, found, _ = drift.drift_of_journal(context, {**arguments, "model_version": None})
+    from freqtrade_mlpipe.commands.drift import drift_of_journal
+
+    _, found, _ = drift_of_journal(context, {**arguments, "model_version": None})
     return "The market has drifted away from what the model learned." if found.alarm else ""
 
 

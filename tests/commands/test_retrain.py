@@ -90,11 +90,10 @@ class TestWinner:
         assert pd.Timestamp(manifest.final_window_start) == window
         assert pd.Timestamp(manifest.train_end) < window
 
-    def test_the_newest_challenger_has_the_tag_alone(self, retrained):
-        assert "challenger" in retrained.registry().get_version(MODEL_NAME, "2").tags
+    def test_the_winner_is_the_challenger_until_the_next_one(self, retrained):
+        assert retrained.registry().get_challenger(MODEL_NAME).version == "2"
         retrain(retrained, "--epochs", "2", "--random-state", "5")
-        tags = {v.version: v.tags for v in retrained.registry().get_all_versions(MODEL_NAME)}
-        assert {version for version, found in tags.items() if "challenger" in found} == {"3"}
+        assert retrained.registry().get_challenger(MODEL_NAME).version == "3"
 
     def test_the_same_search_again_does_nothing_new(self, retrained, capsys):
         log = study(retrained).log.path
