@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 WRITING = {
     "promote": ("--model-version", "3", "--force-reason", "now"),
     "rollback": (),
+    "challenge": ("--model-version", "3"),
     "tag": ("--model-version", "3", "--add", "good", "--notes", "seen"),
     "archive": ("--model-version", "3"),
     "delete": ("--model-version", "3", "--yes"),
@@ -36,11 +37,12 @@ WRITING = {
 """What changes the registry, the experiment store or a file, and how it is called."""
 READING = {
     "list-features", "list-models", "show-model", "history", "verify", "compare",
-    "retrain-list", "retrain-show", "schedule",
+    "retrain-list", "retrain-show", "schedule", "shadow-report", "parity",
 }  # fmt: skip
 ELSEWHERE = {
     "train", "validate", "quickstart",  # test_interruption.py and test_console.py
     "retrain",  # test_retrain.py
+    "drift",  # adds a look to a journal that is written by transactions: tests/monitoring/test_journal.py
     "init", "keys",  # write each file at once
     "freqtrade", "ui", "replay",  # other people's programs, and a server that writes nothing
 }  # fmt: skip

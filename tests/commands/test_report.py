@@ -19,7 +19,7 @@ from tests.conftest import MODEL_NAME, Workspace
 
 CHARTS = {
     "timeline", "fold-ranking", "fold-skill", "roc", "precision", "calibration", "distribution",
-    "returns", "gain", "permutation", "shap", "drift", "equity", "prices", "trades",
+    "returns", "gain", "permutation", "shap", "selection", "drift", "equity", "prices", "trades",
 }  # fmt: skip
 
 
