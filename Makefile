@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Bytecode caching off makes every import several times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-fast test-oldest server wandb check format lint types contracts clean
+.PHONY: quickstart test test-fast test-oldest server extras check format lint types contracts clean
 
 quickstart: $(VENV)/.installed  ## set up and run the main job; ARGS="--signal 0" passes options
 	$(BIN)/freqtrade-mlpipe quickstart $(ARGS)
@@ -21,8 +21,8 @@ test-oldest: $(VENV)-oldest/.installed  ## the oldest versions that pyproject.to
 
 server: $(VENV)-server/.installed  ## an MLflow server for tests: MLPIPE_SERVER_PYTHON=$(VENV)-server/bin/python
 
-wandb: $(VENV)/.installed-dev  ## the wandb extra, for the tests of its backend
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[wandb]"
+extras: $(VENV)/.installed-dev  ## what tests of optional parts need beside the development packages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[wandb,drift,dask]" psycopg2-binary
 
 check: lint types contracts test  ## everything a change must pass
 

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ _LENIENT_GATES = dict.fromkeys(
     ("max_baseline_p_value", "min_deflated_sharpe", "min_backtest_sharpe", "min_backtest_trades",
      "min_profit_factor", "max_drawdown", "max_calibration_error", "champion_tolerance")
 )  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: several workers then end at about the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: not slow[item.path])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from freqtrade_mlpipe.exceptions import MLPipeError, SearchInterrupted, TrainingError
+from freqtrade_mlpipe.interruption import lasting_interrupts
 from freqtrade_mlpipe.retraining.epochs import MAX_LOSS, Epoch, EpochLog, Judgement
 from freqtrade_mlpipe.retraining.objective import Objective
 from freqtrade_mlpipe.retraining.rehearsal import Rehearsal
@@ -194,19 +195,22 @@ def search(
     course, order = Course(plan, proposals), InOrder(on_epoch)
     running: set[Future[Epoch]] = set()
     try:
-        while not course.is_over(done):
-            for number in course.advance(done):
-                known = kept(found, course, number)
-                if known is None:
-                    running.add(workers.submit(number, course.proposed[number]))
-                else:
-                    done[number] = known
-                # What finished at once is kept at once: there may be a Ctrl-C before the next one.
-                running = _collect(running, log, done, timeout=0)
+        with lasting_interrupts() as check:
+            while not course.is_over(done):
+                check()
+                for number in course.advance(done):
+                    known = kept(found, course, number)
+                    if known is None:
+                        running.add(workers.submit(number, course.proposed[number]))
+                    else:
+                        done[number] = known
+                    # What finished at once is kept at once: there may be a Ctrl-C before the next one.
+                    running = _collect(running, log, done, timeout=0)
+                    order.report(done)
+                    check()
+                if running:
+                    running = _collect(running, log, done)
                 order.report(done)
-            if running:
-                running = _collect(running, log, done)
-            order.report(done)
     except KeyboardInterrupt:
         raise SearchInterrupted(len(log.read()), plan.n_epochs, "epochs") from None
     return [done[number] for number in sorted(course.proposed)]

@@ -20,6 +20,7 @@ from freqtrade_mlpipe.exceptions import (
     StoreUnavailableError,
     TrainingError,
 )
+from freqtrade_mlpipe.interruption import lasting_interrupts
 from freqtrade_mlpipe.retraining.epochs import Epoch, from_line, to_line
 from freqtrade_mlpipe.retraining.search import Course, InOrder, Plan, Proposals
 from freqtrade_mlpipe.retraining.workers import Evaluate
@@ -181,27 +182,29 @@ def share(
     course, order = Course(plan, proposals), InOrder(on_epoch)
     done: dict[int, Epoch] = {}
     try:
-        while True:
-            course.advance(done)
-            found = board.finished()
-            done = {
-                number: _same(found, course, number)
-                for number in course.proposed
-                if number in found
-            }
-            order.report(done)
-            if course.is_over(done):
-                return [done[number] for number in sorted(course.proposed)]
-            if course.advance(done):
-                continue
-            left = (number for number in sorted(course.proposed) if number not in done)
-            mine = next((number for number in left if board.claim(number)), None)
-            if mine is None:
-                time.sleep(poll_seconds)
-                continue
-            with _beating(board, mine):
-                epoch = evaluate(mine, course.proposed[mine])
-            board.finish(epoch)
+        with lasting_interrupts() as check:
+            while True:
+                check()
+                course.advance(done)
+                found = board.finished()
+                done = {
+                    number: _same(found, course, number)
+                    for number in course.proposed
+                    if number in found
+                }
+                order.report(done)
+                if course.is_over(done):
+                    return [done[number] for number in sorted(course.proposed)]
+                if course.advance(done):
+                    continue
+                left = (number for number in sorted(course.proposed) if number not in done)
+                mine = next((number for number in left if board.claim(number)), None)
+                if mine is None:
+                    time.sleep(poll_seconds)
+                    continue
+                with _beating(board, mine):
+                    epoch = evaluate(mine, course.proposed[mine])
+                board.finish(epoch)
     except KeyboardInterrupt:
         raise SearchInterrupted(len(board.finished()), plan.n_epochs, "epochs") from None
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import ModelConfig, direction_of
 from freqtrade_mlpipe.exceptions import SearchInterrupted, TrainingError
+from freqtrade_mlpipe.interruption import lasting_interrupts
 from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.tuning.data import TrainingData
@@ -129,12 +130,14 @@ def _search(
     config = recipe.model
     limit = math.inf if config.timeout_seconds is None else config.timeout_seconds
     started, first = time.monotonic(), len(_counted(study))
-    for done in range(first, config.n_trials):
-        progress("tuning", done, config.n_trials)
-        if done > first and time.monotonic() - started > limit:
-            logger.info("Tuning stopped after %d trials: timeout_seconds reached.", done)
-            break
-        _run_trial(study, done, data, tasks, recipe)
+    with lasting_interrupts() as check:
+        for done in range(first, config.n_trials):
+            progress("tuning", done, config.n_trials)
+            if done > first and time.monotonic() - started > limit:
+                logger.info("Tuning stopped after %d trials: timeout_seconds reached.", done)
+                break
+            _run_trial(study, done, data, tasks, recipe)
+            check()
 
 
 def _run_trial(
