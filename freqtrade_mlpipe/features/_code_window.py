@@ -19,9 +19,10 @@ from freqtrade_mlpipe.features._plan import Plan, Queue, Text, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _BEGIN = "n, columns = len(target), list(target.T)"
-_PART = 54000
-"""Most rows that are computed together. Fewer fit the cache better, but NumPy hands the interpreter over at each
-operation, and threads that do so too often wait for each other; more need more memory for what is in between."""
+_PART = 110_000
+"""Most rows that are computed together, a year of 5m candles. Fewer fit the cache better, but NumPy hands the
+interpreter over at each operation, and threads that do so too often wait for each other; more need more memory for
+what is in between."""
 
 
 def fill_source(plan: Plan) -> str:
@@ -35,15 +36,23 @@ def fill_source(plan: Plan) -> str:
     names = sorted(_names(wholes) & _names(text.lines))
     _release(wholes, keep=names)
     _release(text.lines)
-    slices = "".join(f", {name}[first:stop]" for name in names)
+    given = f"[{', '.join(names)}]"
     return "\n".join(
         [
-            f"def part({', '.join(('target', 'start', 'shift', *names))}):",
-            *(f"    {line}" for line in (_BEGIN, *text.lines, _bound(plan))),
+            "def part(target, start, shift, given):",
+            *(
+                f"    {line}"
+                for line in (f"{given} = given", "given.clear()", _BEGIN, *text.lines, _bound(plan))
+            ),
             "def fill(candles, block):",
             *(f"    {line}" for line in wholes),
+            f"    wholes = {given}",
+            *([f"    del {', '.join(names)}"] if names else []),
             f"    for first, start, stop in parts(len(block), {plan.reach}):",
-            f"        part(block[start:stop], start, first - start{slices})",
+            "        given = [whole[first:stop] for whole in wholes]",
+            "        if stop == len(block):  # the last part gives each back as soon as it is used",
+            "            wholes.clear()",
+            "        part(block[start:stop], start, first - start, given)",
         ]
     )
 
