@@ -139,6 +139,7 @@ def _last_digit(c: Candles, n: int) -> np.ndarray:
     return np.cumsum(np.array([float(str(value)[-1]) for value in c.close])) % n
 
 
+@needs_handles
 def test_row_that_cannot_be_traced_is_recomputed() -> None:
     engineer = FeatureEngineer(FeatureConfig(include=("return", "roc")))
     odd = replace(engineer.columns[0].indicator, name="odd", compute=_last_digit)
