@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from benchmarks.verdicts import wilson
 from freqtrade_mlpipe.config import LabelConfig, MonitoringConfig
 from freqtrade_mlpipe.monitoring.calibration import MONTH_CANDLES
 from freqtrade_mlpipe.monitoring.families import Observed
@@ -223,14 +224,6 @@ def dates(start: int, n: int) -> pd.DatetimeIndex:
 
 def _aligned(n: int, step: int) -> int:
     return n - n % step
-
-
-def wilson(found: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share: Wilson (1927)."""
-    share = found / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
 
 
 SETTINGS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,16 @@ class Dataset:
     forward_return: pd.Series
     round_trip_cost: float
     short_return: pd.Series | None = None
+
+    def extras(self) -> dict[str, Any]:
+        """What accompanies rows and labels, by the names of `ModelTrainer.train`."""
+        return {
+            "known_at": self.known_at,
+            "weight": self.weight,
+            "forward_return": self.forward_return,
+            "short_return": self.short_return,
+            "round_trip_cost": self.round_trip_cost,
+        }
 
     def known_before(self, moment: pd.Timestamp) -> Dataset:
         """The rows whose label was known before a candle date: what a model that predicts from then on may learn."""

@@ -131,11 +131,7 @@ def train(
         model, metrics = ModelTrainer(config.model, config.features).train(
             dataset.X,
             dataset.y,
-            known_at=dataset.known_at,
-            weight=dataset.weight,
-            forward_return=dataset.forward_return,
-            short_return=dataset.short_return,
-            round_trip_cost=dataset.round_trip_cost,
+            **dataset.extras(),
             candle=data.candle,
             horizon_candles=config.labels.horizon_candles,
             valid_from=window,

@@ -71,7 +71,7 @@ class TestGoingOn:
 
     def test_a_finished_search_is_only_read(self, data, storage, monkeypatch):
         first = search(data, 3, storage)
-        monkeypatch.setattr(study_module, "prepare_slice", None)
+        monkeypatch.setattr(study_module, "prepare_fold", None)
         assert search(data, 3, storage) == first
 
     @pytest.mark.parametrize("fold", [1, 5, 14])

@@ -61,11 +61,7 @@ class Context:
         from freqtrade_mlpipe.registry import ModelRegistry
 
         settings = self.mlpipe.registry
-        registry = ModelRegistry(
-            tracking_uri=settings.tracking_uri,
-            directory=settings.directory,
-            trusted_keys=settings.trusted_keys if settings.require_signature else None,
-        )
+        registry = ModelRegistry.of(settings)
         _look_after_killed_runs(settings.tracking_uri, settings.directory)
         return registry
 

@@ -26,6 +26,7 @@ from freqtrade_mlpipe.integration.features import StrategyFeatures
 from freqtrade_mlpipe.integration.serving import engineer_of
 
 if TYPE_CHECKING:
+    from freqtrade_mlpipe.dataset import TrainingData
     from freqtrade_mlpipe.integration.backtest import BacktestOutcome
     from freqtrade_mlpipe.pipeline import TrainingOutcome
     from freqtrade_mlpipe.registry import GateReport, ModelRegistry, ModelVersion, Record
@@ -167,8 +168,6 @@ def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
     ----------
     data_note : where the candles are from, for the report page; empty: recorded ones.
     """
-    from freqtrade_mlpipe.dataset import TrainingData
-    from freqtrade_mlpipe.integration.data import content_hash
     from freqtrade_mlpipe.pipeline import train
 
     strategy = load_strategy(context)
@@ -178,22 +177,14 @@ def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
         strategy,
         FeatureEngineer(context.mlpipe.features, timeframe=source.timeframe, pairs=pairs),
     )
-    candles, frames = load_market(context, source, pairs, features)
+    market = training_data(context, source, pairs, features)
     config = context.mlpipe
     settings = recorded_settings(context)
     if data_note:
         settings["data_note"] = data_note
     with progress_bar() as on_progress:
         return train(
-            TrainingData(
-                candles=candles,
-                timeframe=source.timeframe,
-                candle=source.candle,
-                compute=features,
-                startup_candles=features.startup_candles,
-                data_hash=content_hash(candles, frames),
-                frames=frames,
-            ),
+            market,
             config,
             registry=context.registry(),
             tracker=context.tracker(),
@@ -201,6 +192,25 @@ def train_version(context: Context, *, data_note: str = "") -> TrainingOutcome:
             settings=settings,
             on_progress=on_progress,
         )
+
+
+def training_data(
+    context: Context, source: CandleSource, pairs: list[str], features: StrategyFeatures
+) -> TrainingData:
+    """The candles of the pairs, and all that their features look at, as a training takes them."""
+    from freqtrade_mlpipe.dataset import TrainingData
+    from freqtrade_mlpipe.integration.data import content_hash
+
+    candles, frames = load_market(context, source, pairs, features)
+    return TrainingData(
+        candles=candles,
+        timeframe=source.timeframe,
+        candle=source.candle,
+        compute=features,
+        startup_candles=features.startup_candles,
+        data_hash=content_hash(candles, frames),
+        frames=frames,
+    )
 
 
 def recorded_settings(context: Context) -> dict[str, Any]:

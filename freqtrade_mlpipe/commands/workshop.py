@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from freqtrade_mlpipe.commands.context import Context, load_context, load_strategy, require_mixin
-from freqtrade_mlpipe.commands.lifecycle import load_market
+from freqtrade_mlpipe.commands.lifecycle import training_data
 from freqtrade_mlpipe.config import FeatureConfig, timeframe_length
 from freqtrade_mlpipe.dataset import TrainingData
 from freqtrade_mlpipe.exceptions import ConfigError, DataError
 from freqtrade_mlpipe.features import FeatureEngineer
 from freqtrade_mlpipe.features.frames import closed_by
-from freqtrade_mlpipe.integration.data import CandleSource, content_hash
+from freqtrade_mlpipe.integration.data import CandleSource
 from freqtrade_mlpipe.integration.features import StrategyFeatures
 from freqtrade_mlpipe.integration.results import SERVED_KEY
 from freqtrade_mlpipe.pipeline import final_window_start
+from freqtrade_mlpipe.registry.files import sha256
 from freqtrade_mlpipe.retraining import (
     Epoch,
     MetricObjective,
@@ -147,7 +147,7 @@ class Workshop:
             "objective": self.objective.name,
             "min_trades": self.arguments["hyperopt_min_trades"],
             "freqtrade": {k: v for k, v in original.items() if k not in _NOT_OF_THE_SEARCH},
-            "code": [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in files if name],
+            "code": [sha256(Path(name).read_bytes()) for name in files if name],
             "versions": package_versions(),
         }
 
@@ -185,17 +185,7 @@ def open_workshop(
             strategy, FeatureEngineer(config, timeframe=source.timeframe, pairs=unit.pairs)
         )
 
-    widest = features(space.widest())
-    candles, frames = load_market(context, source, list(unit.pairs), widest)
-    market = TrainingData(
-        candles=candles,
-        timeframe=source.timeframe,
-        candle=source.candle,
-        compute=widest,
-        startup_candles=widest.startup_candles,
-        data_hash=content_hash(candles, frames),
-        frames=frames,
-    )
+    market = training_data(context, source, list(unit.pairs), features(space.widest()))
     window = _final_window(market, base.gates.final_window_fraction)
     return Workshop(replace(context, mlpipe=base), arguments, unit, strategy, market, window, space)
 

@@ -125,10 +125,6 @@ class Candles:
             self._shared[key] = compute(self, *arguments)
         return self._shared[key]
 
-    def forget(self) -> None:
-        """Release the shared results."""
-        self._shared.clear()
-
 
 def scale_exponent(first: float) -> int:
     """The power of two that turns a series' first number into about 2**20."""

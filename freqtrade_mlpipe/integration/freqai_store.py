@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +20,7 @@ from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import BundleContent, load_bundle, write_bundle
-from freqtrade_mlpipe.registry.files import read_file, sha256, write_atomically
+from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_atomically
 from freqtrade_mlpipe.registry.selftest import selftest_from_rows
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 
@@ -74,15 +72,13 @@ class Origin:
 def save_window(folder: Path, model: WindowModel, learned: pd.DataFrame, origin: Origin) -> None:
     """Write a window's models: a bundle a target, then the file that makes the folder count.
 
-    A killed process leaves the old folder or the new one.
+    A killed process leaves no part of a folder: see `whole_directory`.
 
     Parameters
     ----------
     learned : feature rows the models were trained on, for the drift baseline and the self-test.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-    try:
+    with whole_directory(folder, replace=True) as unfinished:
         digests = [
             write_bundle(unfinished / f"{k}", _content(model, k, learned, origin))
             for k in range(len(model.targets))
@@ -92,12 +88,6 @@ def save_window(folder: Path, model: WindowModel, learned: pd.DataFrame, origin:
             (unfinished / GUARD_FILE).write_bytes(guard)
         described = _describe(model, digests, guard, origin)
         write_atomically(unfinished / WINDOW_FILE, json.dumps(described, indent=1).encode())
-        unfinished.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _content(model: WindowModel, k: int, learned: pd.DataFrame, origin: Origin) -> BundleContent:

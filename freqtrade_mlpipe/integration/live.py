@@ -326,14 +326,5 @@ def _open_seconds(dataframe: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _write(columns: Columns, rows: NDArray[np.intp], said: Prediction, version: str) -> None:
-    columns[names.PROBA][rows] = said.proba
-    columns[names.EDGE][rows] = said.edge
-    columns[names.SIGNAL][rows] = said.signal
-    columns[names.DO_PREDICT][rows] = said.do_predict
-    columns[names.VERSION][rows] = version
-    if said.value is not None:
-        columns[names.VALUE][rows] = said.value
-    if said.short is not None:
-        columns[names.SHORT_PROBA][rows] = said.short.proba
-        columns[names.FLAT_PROBA][rows] = said.short.proba_flat
-        columns[names.SHORT_EDGE][rows] = said.short.edge
+    for name, values in names.said_columns(said, version).items():
+        columns[name][rows] = values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import logging
 import subprocess
@@ -20,6 +19,7 @@ from freqtrade.exceptions import FreqtradeException
 
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.mlflow_store import without_password
+from freqtrade_mlpipe.registry.files import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def read_result(path: Path, strategy: str | None = None) -> BacktestResult:
     chosen = names[0] if len(names) == 1 else strategy
     if chosen is None or chosen not in stats:
         raise DataError(f"{path} holds {', '.join(names)}: choose one with --strategy.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path.read_bytes())
     served = config.get(SERVED_KEY)
     return BacktestResult(
         path,

@@ -23,15 +23,23 @@ from freqtrade_mlpipe.integration.results import SERVED_KEY, hide_passwords, log
 from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
 from freqtrade_mlpipe.integration.voice import Voice
 from freqtrade_mlpipe.integration.watching import start_watching
-from freqtrade_mlpipe.integration.window import with_columns
+from freqtrade_mlpipe.integration.window import (
+    FLAT_PROBA,
+    NOTHING,
+    SHORT_EDGE,
+    SHORT_PROBA,
+    VALUE,
+    said_columns,
+    with_columns,
+)
 from freqtrade_mlpipe.registry.cache import ResolvedVersion
 
 logger = logging.getLogger(__name__)
 
 _MORE_COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "binary": (),
-    "three_class": ("mlpipe_proba_short", "mlpipe_proba_flat", "mlpipe_edge_short"),
-    "regression": ("mlpipe_prediction",),
+    "three_class": (SHORT_PROBA, FLAT_PROBA, SHORT_EDGE),
+    "regression": (VALUE,),
 }
 
 
@@ -274,12 +282,7 @@ class MLPipeMixin(IStrategy):
             )
             self._pass_on_messages(live)
             return with_columns(dataframe, columns)
-        dataframe["mlpipe_proba"] = float("nan")
-        dataframe["mlpipe_edge"] = float("nan")
-        dataframe["mlpipe_signal"] = 0
-        dataframe["mlpipe_do_predict"] = 0
-        dataframe["mlpipe_version"] = ""
-        for name, nothing in self._more_columns().items():
+        for name, nothing in {**NOTHING, **self._more_columns()}.items():
             dataframe[name] = nothing
         try:
             served = self._mlpipe_served or self._reload()
@@ -295,17 +298,8 @@ class MLPipeMixin(IStrategy):
             prediction = served.bundle.predict(features, pd.DatetimeIndex(dataframe["date"]))
         except MLPipeError as error:
             raise ServingError(f"{metadata['pair']}: no predictions: {error}") from error
-        dataframe["mlpipe_proba"] = prediction.proba
-        dataframe["mlpipe_edge"] = prediction.edge
-        dataframe["mlpipe_signal"] = prediction.signal
-        dataframe["mlpipe_do_predict"] = prediction.do_predict
-        dataframe["mlpipe_version"] = served.resolved.version
-        if prediction.value is not None:
-            dataframe["mlpipe_prediction"] = prediction.value
-        if prediction.short is not None:
-            dataframe["mlpipe_proba_short"] = prediction.short.proba
-            dataframe["mlpipe_proba_flat"] = prediction.short.proba_flat
-            dataframe["mlpipe_edge_short"] = prediction.short.edge
+        for name, values in said_columns(prediction, served.resolved.version).items():
+            dataframe[name] = values
         return dataframe
 
     def _more_columns(self) -> dict[str, float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from freqtrade_mlpipe.member import Prediction
 
 Columns = dict[str, NDArray[Any]]
 
@@ -22,6 +25,22 @@ NOTHING: Mapping[str, float | int | str] = {
 }  # fmt: skip
 """Columns of every model, and what they hold for a candle without an answer."""
 _TYPES = {SIGNAL: np.int8, DO_PREDICT: np.int8, VERSION: object}
+
+
+def said_columns(said: Prediction, version: str) -> dict[str, Any]:
+    """The prediction columns of what a model of a version said."""
+    columns: dict[str, Any] = {
+        PROBA: said.proba, EDGE: said.edge, SIGNAL: said.signal, DO_PREDICT: said.do_predict, VERSION: version,
+    }  # fmt: skip
+    if said.value is not None:
+        columns[VALUE] = said.value
+    if said.short is not None:
+        columns |= {
+            SHORT_PROBA: said.short.proba,
+            FLAT_PROBA: said.short.proba_flat,
+            SHORT_EDGE: said.short.edge,
+        }
+    return columns
 
 
 class Window:

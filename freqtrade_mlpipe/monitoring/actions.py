@@ -25,11 +25,7 @@ def rollback_action(settings: RegistryConfig) -> Act:
     def act(model: WatchedModel, reason: str) -> str:
         from freqtrade_mlpipe.registry import ModelRegistry
 
-        registry = ModelRegistry(
-            settings.tracking_uri,
-            settings.directory,
-            trusted_keys=settings.trusted_keys if settings.require_signature else None,
-        )
+        registry = ModelRegistry.of(settings)
         present = registry.get_production_model(model.name)
         if present is None or present.digest != model.digest:
             return "not rolled back: another version is in production already."

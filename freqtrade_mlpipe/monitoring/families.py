@@ -70,14 +70,16 @@ class Family(Protocol):
         """Components of windows, (n, C), each larger the worse. In `training` the windows are part of the reference."""
 
     def usual(self, windows: Floats) -> dict[str, Any]:
-        """What `measure` needs to know of windows of the training data, as JSON types."""
+        """What `measure` needs to know of windows of the training data, as JSON types; by default nothing."""
+        return {}
 
     def fitted_on(self, observed: Observed) -> Family:
-        """The family as it were with only these training rows, where single rows matter."""
+        """The family as it were with only these training rows; the same, if single rows do not matter."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureFamily:
+class FeatureFamily(Family):
     """Distribution of each feature, of its change from candle to candle, and rows unlike any of the training data.
 
     Changes are nearly independent where the values are not: a doubled spread that a window of a slow feature would
@@ -188,7 +190,7 @@ class FeatureFamily:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictionFamily:
+class PredictionFamily(Family):
     """Distribution of what the model predicts."""
 
     bins: Bins
@@ -205,14 +207,6 @@ class PredictionFamily:
         counts = self.bins.counts(codes, unit[made], n_units).reshape(n_units, -1)
         return np.concatenate([counts, counts.sum(axis=1, keepdims=True)], axis=1)
 
-    def usual(self, windows: Floats) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def fitted_on(self, observed: Observed) -> PredictionFamily:
-        """The same."""
-        return self
-
     def measure(
         self, windows: Floats, usual: Mapping[str, Any], *, training: bool = False
     ) -> Floats:
@@ -223,7 +217,7 @@ class PredictionFamily:
 
 
 @dataclass(frozen=True, eq=False)
-class OutcomeFamily:
+class OutcomeFamily(Family):
     """How predictions turned out, against the out-of-sample rows of the training.
 
     Attributes
@@ -243,14 +237,6 @@ class OutcomeFamily:
         return (
             None if observed.outcomes is None else outcome_table(observed.outcomes, unit, n_units)
         )
-
-    def usual(self, windows: Floats) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def fitted_on(self, observed: Observed) -> OutcomeFamily:
-        """The same."""
-        return self
 
     def measure(
         self, windows: Floats, usual: Mapping[str, Any], *, training: bool = False

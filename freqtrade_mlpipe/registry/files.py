@@ -12,7 +12,8 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -193,19 +194,38 @@ def write_folder(directory: Path, contents: Mapping[str, bytes]) -> None:
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise BundleError(f"{directory} exists already. Name a new folder, or remove it.")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory.parent))
-        try:
+        with whole_directory(directory) as unfinished:
             for name, data in contents.items():
                 _write_synced(unfinished / check_name(name), data)
-            unfinished.chmod(0o755)
-            if directory.is_dir():
-                directory.rmdir()
-            unfinished.rename(directory)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"Cannot write the bundle {directory}: {error}.") from error
+
+
+@contextmanager
+def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, which is then renamed to `directory`.
+
+    Only an empty folder may be there, with `replace` any: it is put aside first.
+
+    After an error everything is as it was. A killed process leaves the old folder, the new one or, between the two
+    renames, none; never a part of one.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory.parent))
+    aside = unfinished.with_name(f"{unfinished.name}-old")
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        if directory.is_dir() and not replace:
+            directory.rmdir()
+        elif directory.exists():
+            directory.rename(aside)
+        unfinished.rename(directory)
+    finally:
+        if aside.exists() and not directory.exists():
+            aside.rename(directory)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

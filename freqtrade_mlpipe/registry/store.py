@@ -7,8 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-from freqtrade_mlpipe.config import GateConfig
+from freqtrade_mlpipe.config import GateConfig, RegistryConfig
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, check_model_name
@@ -44,6 +45,15 @@ class ModelRegistry(RegistryNotes):
         Public keys of which one must have signed what is loaded or put into production; None: no
         signature is asked for.
     """
+
+    @classmethod
+    def of(cls, settings: RegistryConfig) -> Self:
+        """The registry of a configuration."""
+        return cls(
+            settings.tracking_uri,
+            settings.directory,
+            trusted_keys=settings.trusted_keys if settings.require_signature else None,
+        )
 
     @cached_property
     def _transitions(self) -> Transitions:

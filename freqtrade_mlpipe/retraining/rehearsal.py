@@ -26,10 +26,10 @@ from freqtrade_mlpipe.splits import Fold, walk_forward
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.tuning import (
     Floats,
-    PreparedSlice,
+    PreparedFold,
     Recipe,
     TrainingData,
-    prepare_slice,
+    prepare_fold,
 )
 from freqtrade_mlpipe.tuning.decision import AnyThresholds, DecisionSlice
 
@@ -43,13 +43,6 @@ _BUDGET = frozenset(
 )  # fmt: skip
 _DECISION = frozenset({"calibration", "threshold_caution", "threshold_max_share"})
 """Settings of a model that are applied to finished fits."""
-
-
-@dataclass(frozen=True, eq=False)
-class _FoldTask:
-    fold: Fold
-    prepared: PreparedSlice
-    X_test: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +133,7 @@ class Rehearsal:
         self.features = Shelf[pd.DataFrame](room=4)
         self.labels = Shelf[pd.DataFrame](room=16)
         self.rows = Shelf[TrainingData](room=2)
-        self.slices = Shelf[list[_FoldTask]](room=2)
+        self.slices = Shelf[list[PreparedFold]](room=2)
         self.fits = Shelf[list[_FoldFit]](room=32)
 
     def judged_from(self, config: ModelConfig) -> pd.Timestamp:
@@ -180,28 +173,19 @@ class Rehearsal:
             config.labels,
         )
         extras = Extras(
-            known_at=dataset.known_at,
-            weight=dataset.weight,
-            forward_return=dataset.forward_return,
-            round_trip_cost=dataset.round_trip_cost,
+            **dataset.extras(),
             candle=market.candle,
             horizon_candles=config.labels.horizon_candles,
             task=config.labels.task,
-            short_return=dataset.short_return,
         )
         return check_inputs(
             dataset.X, dataset.y, extras, label_candles=config.model.embargo_candles
         ).data
 
-    def _slices(self, config: MLPipeConfig, data: TrainingData) -> list[_FoldTask]:
+    def _slices(self, config: MLPipeConfig, data: TrainingData) -> list[PreparedFold]:
         recipe = Recipe(config.model, config.features)
         folds = walk_forward(config.model, data.candle).split(data.dates, data.known_at)
-        tasks = []
-        for fold in folds:
-            prepared = prepare_slice(data, fold.train, recipe)
-            X_test = prepared.preprocessor.transform(data.X.iloc[fold.test])
-            tasks.append(_FoldTask(fold, prepared, X_test))
-        return tasks
+        return [prepare_fold(data, recipe, fold) for fold in folds]
 
     def _fits(self, config: MLPipeConfig, data: TrainingData) -> list[_FoldFit]:
         slices = (
@@ -221,7 +205,7 @@ class Rehearsal:
         return self.fits.get(key, fit)
 
 
-def _fit(task: _FoldTask, params: dict[str, float | int | str | bool]) -> _FoldFit:
+def _fit(task: PreparedFold, params: dict[str, float | int | str | bool]) -> _FoldFit:
     model, prepared = task.prepared.fit_model(params), task.prepared
     return _FoldFit(
         task.fold,

@@ -5,10 +5,12 @@ from freqtrade_mlpipe.tuning.ordered import in_order, n_cores
 from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
     Fitted,
+    PreparedFold,
     PreparedSlice,
     Recipe,
     check_slice,
     fit_whole,
+    prepare_fold,
     prepare_slice,
 )
 from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns, traded_returns
@@ -20,6 +22,7 @@ __all__ = [
     "Fitted",
     "Floats",
     "Ints",
+    "PreparedFold",
     "PreparedSlice",
     "Progress",
     "Recipe",
@@ -32,6 +35,7 @@ __all__ = [
     "n_cores",
     "parameter_importance",
     "portfolio_returns",
+    "prepare_fold",
     "prepare_slice",
     "traded_returns",
     "tune",

@@ -16,7 +16,7 @@ from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
-from freqtrade_mlpipe.splits import tail_slices
+from freqtrade_mlpipe.splits import Fold, tail_slices
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 from freqtrade_mlpipe.tuning.decision import (
     AnyCalibrator,
@@ -156,6 +156,21 @@ def prepare_slice(
             task=data.task,
         ),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFold:
+    """A fold ready for fits: its prepared training slice, and its preprocessed test rows."""
+
+    fold: Fold
+    prepared: PreparedSlice
+    X_test: Matrix
+
+
+def prepare_fold(data: TrainingData, recipe: Recipe, fold: Fold) -> PreparedFold:
+    """Prepare a fold; raises what `prepare_slice` does."""
+    prepared = prepare_slice(data, fold.train, recipe)
+    return PreparedFold(fold, prepared, prepared.preprocessor.transform(data.X.iloc[fold.test]))
 
 
 def fit_whole(data: TrainingData, rows: Ints, recipe: Recipe, params: Mapping[str, Any]) -> Fitted:

@@ -7,13 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import ModelConfig, direction_of
 from freqtrade_mlpipe.exceptions import SearchInterrupted, TrainingError
@@ -22,7 +20,7 @@ from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.splits import Fold
 from freqtrade_mlpipe.tuning.data import TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order
-from freqtrade_mlpipe.tuning.prepared import PreparedSlice, Recipe, prepare_slice
+from freqtrade_mlpipe.tuning.prepared import PreparedFold, Recipe, prepare_fold
 from freqtrade_mlpipe.tuning.scoring import FoldOutcome, pooled_sharpe, score
 from freqtrade_mlpipe.tuning.storage import open_storage
 from freqtrade_mlpipe.tuning.trials import (
@@ -42,13 +40,6 @@ _WARMUP_FOLDS = 2
 _STARTUP_TRIALS = 5
 """No trial is pruned before this many have finished all folds."""
 _SET_ASIDE = "set_aside"
-
-
-@dataclass(frozen=True, eq=False)
-class _FoldTask:
-    fold: Fold
-    prepared: PreparedSlice
-    X_test: NDArray[np.float32]
 
 
 def tune(
@@ -110,22 +101,17 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 def _tasks(
     data: TrainingData, folds: Sequence[Fold], recipe: Recipe, progress: Progress
-) -> list[_FoldTask]:
+) -> list[PreparedFold]:
     tasks = []
     n_threads = min(recipe.model.n_jobs, len(folds))
-    for task in in_order(partial(_prepare, data, recipe), folds, n_threads):
+    for task in in_order(partial(prepare_fold, data, recipe), folds, n_threads):
         tasks.append(task)
         progress("preparing folds", len(tasks), len(folds))
     return tasks
 
 
-def _prepare(data: TrainingData, recipe: Recipe, fold: Fold) -> _FoldTask:
-    prepared = prepare_slice(data, fold.train, recipe)
-    return _FoldTask(fold, prepared, prepared.preprocessor.transform(data.X.iloc[fold.test]))
-
-
 def _search(
-    study: Any, data: TrainingData, tasks: list[_FoldTask], recipe: Recipe, progress: Progress
+    study: Any, data: TrainingData, tasks: list[PreparedFold], recipe: Recipe, progress: Progress
 ) -> None:
     config = recipe.model
     limit = math.inf if config.timeout_seconds is None else config.timeout_seconds
@@ -141,7 +127,7 @@ def _search(
 
 
 def _run_trial(
-    study: Any, number: int, data: TrainingData, tasks: list[_FoldTask], recipe: Recipe
+    study: Any, number: int, data: TrainingData, tasks: list[PreparedFold], recipe: Recipe
 ) -> None:
     from optuna.trial import TrialState
 
@@ -187,7 +173,7 @@ def _hopeless(study: Any, trial: Any, outcomes: Sequence[FoldOutcome]) -> bool:
 
 
 def _evaluate(
-    data: TrainingData, params: Mapping[str, Any], recipe: Recipe, task: _FoldTask
+    data: TrainingData, params: Mapping[str, Any], recipe: Recipe, task: PreparedFold
 ) -> FoldOutcome:
     fitted = task.prepared.fit(params)
     proba = fitted.predict_proba(task.X_test)

@@ -83,6 +83,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(paths),
+        "COLUMNS": "200",  # freqtrade wraps its log at the terminal's width
         netguard.REPORT_VARIABLE: str(folder / "network-report"),
     }
 
