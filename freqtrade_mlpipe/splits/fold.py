@@ -42,6 +42,18 @@ class Fold:
     test_start: pd.Timestamp
     test_end: pd.Timestamp | None
 
+    def settled(self, known_at: pd.DatetimeIndex) -> Ints:
+        """Test rows whose labels are known before the next period begins: what may be learned from this fold by then.
+
+        Parameters
+        ----------
+        known_at : DatetimeIndex, shape (n,)
+            Of all rows, as the splitter was given them.
+        """
+        if self.test_end is None:
+            return self.test
+        return self.test[np.asarray(known_at[self.test] < self.test_end)]
+
 
 class Splitter(Protocol):
     """Anything that cuts rows into folds by time."""

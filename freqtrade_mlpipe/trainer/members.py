@@ -17,6 +17,7 @@ from freqtrade_mlpipe.tuning import (
     Progress,
     Recipe,
     TrainingData,
+    TuningResult,
     fit_whole,
     in_order,
     prepare_slice,
@@ -99,18 +100,22 @@ def fit_members(
     data: TrainingData,
     folds: Sequence[Fold],
     recipe: Recipe,
-    params: Parameters,
+    tuned: TuningResult,
     valid_from: pd.Timestamp,
     on_progress: Progress | None,
 ) -> tuple[Member, ...]:
     """Walk-forward members, each until the next one's span, and last the production member."""
-    spans: list[tuple[Ints, pd.Timestamp, pd.Timestamp | None]] = [
-        (production_rows(data, recipe.model), valid_from, None)
+    spans: list[tuple[Ints, Parameters, pd.Timestamp, pd.Timestamp | None]] = [
+        (production_rows(data, recipe.model), tuned.best_params, valid_from, None)
     ]
-    spans += [(fold.train, fold.test_start, fold.test_end or valid_from) for fold in folds]
+    walk_params = tuned.walk_params or (tuned.best_params,) * len(folds)
+    spans += [
+        (fold.train, params, fold.test_start, fold.test_end or valid_from)
+        for fold, params in zip(folds, walk_params, strict=True)
+    ]
 
-    def fit(span: tuple[Ints, pd.Timestamp, pd.Timestamp | None]) -> Member:
-        rows, start, end = span
+    def fit(span: tuple[Ints, Parameters, pd.Timestamp, pd.Timestamp | None]) -> Member:
+        rows, params, start, end = span
         return fit_member(data, rows, recipe, params, valid_from=start, valid_to=end)
 
     fitted = []

@@ -20,15 +20,16 @@ class TrainingReport:
     Attributes
     ----------
     best_params : dict
-        Parameters of all members; `n_estimators` is the upper limit, early stopping finds the rest.
+        Parameters of the production member; `n_estimators` is the upper limit, early stopping finds the rest.
     trials : list of dict
         Every trial of the search, pruned and failed ones too: number, params, value, state
-        (complete, pruned, failed), seconds, sharpe, error, fold_scores (by metric). Empty without a
-        search.
+        (complete, pruned, failed), seconds, sharpe, error, fold_scores (by metric), blind,
+        walk_scores. Empty without a search.
     folds : list of dict
         Each walk-forward fold: train_start, train_end, test_start, test_end (ISO, UTC; test_end
         None: open), n_train, n_test, n_trees, the thresholds (enter, exit; of three classes long,
-        short), and `metrics` of its test rows.
+        short), `metrics` of its test rows, and the number of the `trial` whose parameters its member
+        has (None: the defaults).
     oos : DataFrame, index (pair, date UTC)
         One row for each out-of-sample row, predicted by a model that was trained strictly before
         it: y, proba, edge, signal, position (1 long, -1 short, 0 no trade), forward_return (NaN

@@ -38,6 +38,7 @@ def make_report(
     oos = out_of_sample(data, folds, members[:-1])
     by_fold = [_scores(data, part) for _, part in oos.groupby("fold")]
     names = list(data.X.columns)
+    picked = tuned.walk_picked or (None,) * len(folds)
     importances = [importance_of(member, names) for member in members]
     counts = {
         "n_rows": len(data),
@@ -58,8 +59,10 @@ def make_report(
         best_params=tuned.best_params,
         trials=[asdict(trial) for trial in tuned.trials],
         folds=[
-            _fold_summary(member, len(fold.train), len(fold.test), scores)
-            for fold, member, scores in zip(folds, members[:-1], by_fold, strict=True)
+            {**_fold_summary(member, len(fold.train), len(fold.test), scores), "trial": trial}
+            for fold, member, scores, trial in zip(
+                folds, members[:-1], by_fold, picked, strict=True
+            )
         ],
         oos=oos.drop(columns="row"),
         feature_importance=importances[-1].sort_values(ascending=False, kind="stable"),

@@ -82,9 +82,9 @@ class ModelTrainer:
 
         Hyperparameters are searched on the folds of `cv_method`. The out-of-sample predictions, the
         metrics and the members that may speak for the past always come from a purged walk-forward,
-        each candle predicted by a model trained strictly before it. The parameters are shared by
-        all folds, so the metrics are slightly flattered by the search; rows after `valid_from`
-        (or `X_val`) are not.
+        each candle predicted by a model trained strictly before it, with parameters that only folds
+        before it spoke for (the first with the defaults): the search does not flatter them. The
+        production member takes the parameters that are best over all folds.
 
         Parameters
         ----------
@@ -171,9 +171,9 @@ class ModelTrainer:
         start = _valid_from(inputs.data, valid_from)
         folds, walk = self._folds(inputs.data, recipe)
 
-        tuned = self._tuned(inputs, folds, recipe, storage, on_progress)
+        tuned = self._tuned(inputs, (folds, walk), recipe, storage, on_progress)
         try:
-            members = fit_members(inputs.data, walk, recipe, tuned.best_params, start, on_progress)
+            members = fit_members(inputs.data, walk, recipe, tuned, start, on_progress)
         except KeyboardInterrupt:
             if storage is None or not tuned.trials:
                 raise
@@ -247,7 +247,7 @@ class ModelTrainer:
     def _tuned(
         self,
         inputs: Inputs,
-        folds: Sequence[Fold],
+        folds_and_walk: tuple[Sequence[Fold], Sequence[Fold]],
         recipe: Recipe,
         storage: str | Path | None,
         on_progress: Progress | None,
@@ -256,10 +256,12 @@ class ModelTrainer:
         if not config.optimize_hyperparams:
             params = {**MODELS[config.model_type].defaults, **config.parameters}
             return TuningResult(params, float("nan"), ())
+        folds, walk = folds_and_walk
         return tune(
             inputs.data,
             folds,
             recipe,
+            walk=None if folds is walk else walk,
             storage=storage,
             study_name=recipe.study_name(_identity(inputs)),
             on_progress=on_progress,
@@ -297,7 +299,15 @@ def _valid_from(data: TrainingData, valid_from: pd.Timestamp | None) -> pd.Times
 
 
 def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
-    if "roc_auc" in config.metrics and len(np.unique(data.y[fold.test])) < 2:
+    if not config.optimize_hyperparams:
+        return
+    settled = fold.settled(data.known_at)
+    if not len(settled):
+        raise TrainingError(
+            f"No label of the test rows from {fold.test_start} is known before {fold.test_end}, when the next ones "
+            "begin: the search has nothing to go by. Use fewer folds, more candles or a shorter label horizon."
+        )
+    if "roc_auc" in config.metrics and len(np.unique(data.y[settled])) < 2:
         raise TrainingError(
             f"The test rows from {fold.test_start} have one class only, roc_auc is not defined "
             "there. Use fewer folds or another optimization_metric."

@@ -29,6 +29,9 @@ from freqtrade_mlpipe.tuning.selection import select_columns
 
 logger = logging.getLogger(__name__)
 
+_SCORING = 2
+"""Raised when the same trial gets other scores than before: searches in a storage are then begun anew."""
+
 SHARES = ((0.75, 0.10, 0.15), (0.65, 0.15, 0.20), (0.55, 0.20, 0.25), (0.45, 0.25, 0.30))
 """Shares of a training slice that are fitted, stop the fit and calibrate, in order of time. The first ones under which
 every part has both classes: a quiet month at the end of little data must not forbid training."""
@@ -54,6 +57,7 @@ class Recipe:
             self.features.model_dump(mode="json"),
             repr(MODELS[self.model.model_type].space),
             data_hash,
+            _SCORING,
         ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         return f"{self.model.model_type}-{digest[:32]}"

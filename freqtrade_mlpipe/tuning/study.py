@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from freqtrade_mlpipe.tuning.trials import (
     TuningResult,
     pareto_front,
     pick,
+    pick_before,
     read_trial,
     rule_of,
 )
@@ -42,11 +44,20 @@ _STARTUP_TRIALS = 5
 _SET_ASIDE = "set_aside"
 
 
+@dataclass(frozen=True, eq=False)
+class _Tasks:
+    """Folds made ready: those of the search, and those of the walk-forward where it goes over others."""
+
+    search: list[PreparedFold]
+    walk: list[PreparedFold] | None
+
+
 def tune(
     data: TrainingData,
     folds: Sequence[Fold],
     recipe: Recipe,
     *,
+    walk: Sequence[Fold] | None = None,
     storage: str | Path | None = None,
     study_name: str = "mlpipe",
     on_progress: Progress | None = None,
@@ -59,10 +70,16 @@ def tune(
     Each trial draws from a seed of its own, so that a search that was interrupted or killed and
     gone on with makes the same trials as one that was not: the trial it was at is repeated.
 
+    Two choices are made of the trials. Production takes the best of all over all folds. The member of a walk-forward
+    fold takes what the folds before it speak for (`pick_before`), so that no score out of sample is a best of several.
+
     Parameters
     ----------
     data, folds, recipe
         Rows, their splits and the configuration.
+    walk : sequence of Fold, optional
+        The walk-forward folds, where the search goes over others: trials that their members may take are scored on
+        them too. None: `folds`.
     storage : str or Path, optional
         A folder (one journal a study), a journal file, or an Optuna URL (``sqlite:///…``; one
         process at a time). Trials found there count towards `n_trials`. None: in memory.
@@ -86,13 +103,13 @@ def tune(
         study = _study(config, len(folds), opened, study_name)
         try:
             if len(_counted(study)) < config.n_trials:
-                _search(study, data, _tasks(data, folds, recipe, progress), recipe, progress)
+                _search(study, data, _tasks(data, folds, walk, recipe, progress), recipe, progress)
             progress("tuning", len(_counted(study)), config.n_trials)
         except KeyboardInterrupt:
             if storage is None:
                 raise
             raise SearchInterrupted(len(_counted(study)), config.n_trials) from None
-        return _result(study, config)
+        return _result(study, config, len(folds if walk is None else walk))
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -100,18 +117,23 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _tasks(
-    data: TrainingData, folds: Sequence[Fold], recipe: Recipe, progress: Progress
-) -> list[PreparedFold]:
-    tasks = []
-    n_threads = min(recipe.model.n_jobs, len(folds))
-    for task in in_order(partial(prepare_fold, data, recipe), folds, n_threads):
+    data: TrainingData,
+    folds: Sequence[Fold],
+    walk: Sequence[Fold] | None,
+    recipe: Recipe,
+    progress: Progress,
+) -> _Tasks:
+    tasks: list[PreparedFold] = []
+    every = [*folds, *(walk or ())]
+    n_threads = min(recipe.model.n_jobs, len(every))
+    for task in in_order(partial(prepare_fold, data, recipe), every, n_threads):
         tasks.append(task)
-        progress("preparing folds", len(tasks), len(folds))
-    return tasks
+        progress("preparing folds", len(tasks), len(every))
+    return _Tasks(tasks[: len(folds)], None if walk is None else tasks[len(folds) :])
 
 
 def _search(
-    study: Any, data: TrainingData, tasks: list[PreparedFold], recipe: Recipe, progress: Progress
+    study: Any, data: TrainingData, tasks: _Tasks, recipe: Recipe, progress: Progress
 ) -> None:
     config = recipe.model
     limit = math.inf if config.timeout_seconds is None else config.timeout_seconds
@@ -126,22 +148,26 @@ def _search(
             check()
 
 
-def _run_trial(
-    study: Any, number: int, data: TrainingData, tasks: list[PreparedFold], recipe: Recipe
-) -> None:
+def _run_trial(study: Any, number: int, data: TrainingData, tasks: _Tasks, recipe: Recipe) -> None:
     from optuna.trial import TrialState
 
     started = time.monotonic()
     trial = _ask(study, number, recipe.model)
-    state, outcomes, error = TrialState.COMPLETE, [], ""
+    blind = number < _n_random(recipe.model)
+    state, error = TrialState.COMPLETE, ""
+    outcomes: list[FoldOutcome] = []
+    walked: list[FoldOutcome] = []
     try:
         params = MODELS[recipe.model.model_type].suggest(trial, recipe.model.parameters)
         trial.set_user_attr("params", params)
         run = partial(_evaluate, data, params, recipe)
-        with closing(in_order(run, tasks, min(recipe.model.n_jobs, len(tasks)))) as results:
+        if tasks.walk is not None and blind:
+            walked = list(in_order(run, tasks.walk, min(recipe.model.n_jobs, len(tasks.walk))))
+        n_folds = len(tasks.search)
+        with closing(in_order(run, tasks.search, min(recipe.model.n_jobs, n_folds))) as results:
             for outcome in results:
                 outcomes.append(outcome)
-                if len(outcomes) < len(tasks) and _hopeless(study, trial, outcomes):
+                if len(outcomes) < n_folds and _hopeless(study, trial, outcomes):
                     state = TrialState.PRUNED
                     break
     except TrainingError as found:
@@ -149,19 +175,27 @@ def _run_trial(
     except BaseException:
         _set_aside(study, trial.number)
         raise
-    scores = {name: [o.scores[name] for o in outcomes] for name in recipe.model.metrics}
+    scores = _by_metric(outcomes, recipe.model)
     undefined = [name for name, found in scores.items() if not np.isfinite(found).all()]
     if state != TrialState.FAIL and undefined:
         state, error = TrialState.FAIL, f"{', '.join(undefined)} is not defined"
     if state == TrialState.COMPLETE:
         trial.set_user_attr("sharpe", pooled_sharpe(data, outcomes))
     trial.set_user_attr("scores", scores)
+    trial.set_user_attr("blind", blind)
+    trial.set_user_attr(
+        "walk_scores", scores if tasks.walk is None else _by_metric(walked, recipe.model)
+    )
     trial.set_user_attr("error", error)
     trial.set_user_attr("seconds", time.monotonic() - started)
     if state == TrialState.COMPLETE:
         study.tell(trial, [float(np.mean(found)) for found in scores.values()], state=state)
     else:
         study.tell(trial, state=state)
+
+
+def _by_metric(outcomes: Sequence[FoldOutcome], config: ModelConfig) -> dict[str, list[float]]:
+    return {name: [outcome.scores[name] for outcome in outcomes] for name in config.metrics}
 
 
 def _hopeless(study: Any, trial: Any, outcomes: Sequence[FoldOutcome]) -> bool:
@@ -178,8 +212,10 @@ def _evaluate(
     fitted = task.prepared.fit(params)
     proba = fitted.predict_proba(task.X_test)
     position = fitted.thresholds.positions(proba)
+    rows = task.fold.settled(data.known_at)
+    seen = np.isin(task.fold.test, rows, assume_unique=True)
     scores: dict[str, float] = {
-        metric: score(metric, data, task.fold.test, proba, position)
+        metric: score(metric, data, rows, proba[seen], position[seen])
         for metric in recipe.model.metrics
     }
     return FoldOutcome(task.fold.test, proba, position, scores)
@@ -218,8 +254,7 @@ def _ask(study: Any, number: int, config: ModelConfig) -> Any:
     from optuna.samplers import TPESampler
 
     seed = int(np.random.SeedSequence([config.random_state, number]).generate_state(1)[0])
-    n_random = max(4, min(10, config.n_trials // 3))
-    study.sampler = TPESampler(seed=seed, n_startup_trials=n_random)
+    study.sampler = TPESampler(seed=seed, n_startup_trials=_n_random(config))
     if number == 0:
         spec = MODELS[config.model_type]
         searched = set(spec.space) - set(config.parameters)
@@ -227,6 +262,11 @@ def _ask(study: Any, number: int, config: ModelConfig) -> Any:
             {name: spec.defaults[name] for name in sorted(searched)}, skip_if_exists=False
         )
     return study.ask()
+
+
+def _n_random(config: ModelConfig) -> int:
+    """Trials at the beginning that are drawn without looking at scores, the default parameters among them."""
+    return max(4, min(10, config.n_trials // 3))
 
 
 def _set_aside(study: Any, number: int) -> None:
@@ -247,7 +287,7 @@ def _counted(study: Any) -> list[Any]:
     ]
 
 
-def _result(study: Any, config: ModelConfig) -> TuningResult:
+def _result(study: Any, config: ModelConfig, n_walk: int) -> TuningResult:
     trials = tuple(read_trial(found, number) for number, found in enumerate(_counted(study)))
     complete = [trial for trial in trials if trial.state == "complete"]
     if not complete:
@@ -258,10 +298,22 @@ def _result(study: Any, config: ModelConfig) -> TuningResult:
         )
     front = pareto_front(complete, config.metrics)
     picked = pick(front, config.metrics)
-    params = MODELS[config.model_type].after_search(picked.params, config.parameters)
-    numbers = tuple(trial.number for trial in front)
-    rule = rule_of(config.metrics)
-    return TuningResult(params, picked.value, trials, numbers, rule, picked.number)
+    spec = MODELS[config.model_type]
+    walk = [pick_before(trials, config.metrics, n_before) for n_before in range(n_walk)]
+    defaults = {**spec.defaults, **config.parameters}
+    return TuningResult(
+        best_params=spec.after_search(picked.params, config.parameters),
+        best_value=picked.value,
+        trials=trials,
+        front=tuple(trial.number for trial in front),
+        rule=rule_of(config.metrics),
+        picked=picked.number,
+        walk_params=tuple(
+            spec.after_search(defaults if each is None else each.params, config.parameters)
+            for each in walk
+        ),
+        walk_picked=tuple(None if each is None else each.number for each in walk),
+    )
 
 
 @contextmanager

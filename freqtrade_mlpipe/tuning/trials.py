@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ class Trial:
         Why it failed, else empty.
     fold_scores : dict of str to tuple of float
         Score on each fold, in order, by each metric of the search.
+    blind : bool
+        Whether its parameters were drawn before any score was looked at.
+    walk_scores : dict of str to tuple of float
+        The same on each walk-forward fold.
     """
 
     number: int
@@ -45,6 +49,8 @@ class Trial:
     sharpe: float = math.nan
     error: str = ""
     fold_scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    blind: bool = False
+    walk_scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Mean score over the folds; NaN where there is none."""
@@ -68,6 +74,10 @@ class TuningResult:
         How the trial was picked, as a sentence. Empty without a search.
     picked : int or None
         Number of that trial.
+    walk_params : tuple of Parameters
+        Of the member of each walk-forward fold: see `pick_before`. Empty without a search.
+    walk_picked : tuple of int or None
+        Numbers of those trials; None: the default parameters.
     """
 
     best_params: Parameters
@@ -76,6 +86,8 @@ class TuningResult:
     front: tuple[int, ...] = ()
     rule: str = ""
     picked: int | None = None
+    walk_params: tuple[Parameters, ...] = ()
+    walk_picked: tuple[int | None, ...] = ()
 
 
 def pareto_front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
@@ -108,6 +120,26 @@ def pick(front: Sequence[Trial], metrics: Sequence[str]) -> Trial:
     return min(left, key=lambda trial: (_sign(last) * trial.mean(last), trial.number))
 
 
+def pick_before(trials: Sequence[Trial], metrics: Sequence[str], n_folds: int) -> Trial | None:
+    """The trial that the first `n_folds` walk-forward folds speak for; None where they tell nothing.
+
+    For the member of the fold after them: had it taken the best trial over all folds, its out-of-sample score would be
+    the best of several on the very rows it is reported for, and noise would look like skill. Trials that the sampler
+    proposed after it had seen later folds are no candidates either, for the same reason.
+    """
+    seen = [
+        replace(trial, fold_scores={name: trial.walk_scores[name][:n_folds] for name in metrics})
+        for trial in trials
+        if trial.blind and all(_scored(trial, name, n_folds) for name in metrics)
+    ]
+    return pick(pareto_front(seen, metrics), metrics) if n_folds and seen else None
+
+
+def _scored(trial: Trial, metric: str, n_folds: int) -> bool:
+    scores = trial.walk_scores.get(metric, ())[:n_folds]
+    return len(scores) == n_folds and bool(np.isfinite(scores).all())
+
+
 def rule_of(metrics: Sequence[str]) -> str:
     """The rule of `pick` in words."""
     if len(metrics) == 1:
@@ -131,9 +163,10 @@ def read_trial(found: Any, number: int) -> Trial:
     """A finished trial of an Optuna study."""
     states = {"COMPLETE": "complete", "PRUNED": "pruned"}
     attributes = found.user_attrs
-    scores = {
-        name: tuple(map(float, values)) for name, values in attributes.get("scores", {}).items()
-    }
+    scores, walked = (
+        {name: tuple(map(float, values)) for name, values in attributes.get(key, {}).items()}
+        for key in ("scores", "walk_scores")
+    )
     state = states.get(found.state.name, "failed")
     first = () if state == "failed" else next(iter(scores.values()))
     return Trial(
@@ -145,4 +178,6 @@ def read_trial(found: Any, number: int) -> Trial:
         sharpe=float(attributes.get("sharpe", math.nan)),
         error=str(attributes.get("error", "")),
         fold_scores=scores,
+        blind=bool(attributes.get("blind", False)),
+        walk_scores=walked,
     )
