@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from freqtrade_mlpipe.main import main
 from freqtrade_mlpipe.synthetic import Market, generate_market
@@ -32,6 +33,11 @@ _LENIENT_GATES = dict.fromkeys(
     ("max_baseline_p_value", "min_deflated_sharpe", "min_backtest_sharpe", "min_backtest_trades",
      "min_profit_factor", "max_drawdown", "max_calibration_error", "champion_tolerance")
 )  # fmt: skip
+
+
+# A busy machine is no bug.
+settings.register_profile("mlpipe", deadline=None)
+settings.load_profile("mlpipe")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

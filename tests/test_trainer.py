@@ -205,6 +205,26 @@ class TestHonesty:
             assert model.members[number].train_end < part.index.get_level_values("date").min()
         assert metrics["roc_auc"] > 0.6
 
+    @pytest.mark.parametrize("method", ["timeseries", "purged_kfold", "cpcv"])
+    def test_later_labels_do_not_choose_the_parameters_of_a_member(self, market, method):
+        """Whatever the last period holds, the members before it, and its own parameters, are the same."""
+        X, y, *_ = market
+        settings = config(cv_method=method, n_trials=8, pruner="none")
+        last = train(X, y, settings)[0].report
+        begins = pd.Timestamp(last.folds[-1]["test_start"])
+        later = y.index.get_level_values("date") >= begins
+        rng = np.random.default_rng(3)
+        changed = y.where(~later, rng.permutation(y.to_numpy()))
+        known_at = known(X.index)
+        other = train(X, changed, settings, known_at=known_at)[0].report
+        assert [fold["trial"] for fold in other.folds] == [fold["trial"] for fold in last.folds]
+        assert last.folds[0]["trial"] is None
+        assert {fold["trial"] for fold in last.folds[1:]} <= set(range(4))
+        scores = ("n_trees", "enter", "exit")
+        for mine, same in zip(last.folds, other.folds, strict=True):
+            assert [mine[name] for name in scores] == [same[name] for name in scores]
+        assert [t["value"] for t in other.trials] != [t["value"] for t in last.trials]
+
     def test_no_member_looks_back_beyond_the_sliding_window(self, market):
         X, y, *_ = market
         settings = config(optimize_hyperparams=False, train_window_candles=100)

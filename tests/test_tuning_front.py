@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from freqtrade_mlpipe.config import ModelConfig
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.tuning import Trial, tune
-from freqtrade_mlpipe.tuning.trials import pareto_front, pick
+from freqtrade_mlpipe.tuning.trials import pareto_front, pick, pick_before
 from tests.test_tuning import folds_of, make_data, recipe
 
 METRICS = ("log_loss", "sharpe")
@@ -53,6 +53,27 @@ def test_the_first_metric_decides_where_every_fold_agrees():
     best = trial(0, [0.60, 0.70, 0.65], [0.1] * 3)
     worse = trial(1, [0.61, 0.71, 0.66], [9.0] * 3)  # differs by little, but in every fold
     assert pick([best, worse], METRICS) is best
+
+
+def walked(number, losses, blind=True):
+    return Trial(
+        number, {}, 0.0, "pruned", 0.0, blind=blind, walk_scores={"log_loss": tuple(losses)}
+    )
+
+
+def test_a_member_takes_the_trial_that_the_folds_before_its_own_speak_for():
+    trials = [
+        walked(0, [0.69, 0.69, 0.69]),
+        walked(1, [0.68, 0.72, 0.69]),
+        walked(2, [0.70, 0.60]),  # ended early
+        walked(3, [0.71, 0.71, 0.10]),
+        walked(4, [0.50, 0.50, 0.50], blind=False),  # proposed when scores of all folds were known
+        walked(5, [0.60, float("nan"), 0.60]),  # not defined in the second fold
+        walked(6, []),
+    ]
+    picked = [pick_before(trials, METRICS[:1], n) for n in range(4)]
+    assert [trial and trial.number for trial in picked] == [None, 5, 2, 3]
+    assert pick_before([trials[6]], METRICS[:1], 1) is None
 
 
 def test_a_search_over_two_metrics_reports_front_and_rule():
