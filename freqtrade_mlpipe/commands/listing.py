@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from freqtrade_mlpipe.registry import LedgerEntry, ModelVersion
 
 
+_METRICS = {
+    "roc_auc": "ROC AUC",
+    "log_loss": "log-loss",
+    "spearman": "rank correlation",
+    "rmse": "RMSE",
+}
+"""Columns of `list-models`, where any version has them: classifiers have others than regressions."""
+
+
 def start_list_models(arguments: dict[str, Any]) -> int:
     """Every version of every model, or of one."""
     context = load_context(arguments)
@@ -29,17 +38,19 @@ def start_list_models(arguments: dict[str, Any]) -> int:
     if not versions:
         console.print("No models yet. Train one with `freqtrade-mlpipe train`.")
         return 0
-    table = Table()
-    for column in ("model", "version", "status", "created (UTC)", "ROC AUC", "log-loss", "tags"):
-        table.add_column(column)
+    shown = {
+        name: title
+        for name, title in _METRICS.items()
+        if any(name in version.metrics for version in versions)
+    }
+    table = Table("model", "version", "status", "created (UTC)", *shown.values(), "tags")
     for version in versions:
         table.add_row(
             version.name,
             version.version,
             str(version.status),
             f"{version.created_at:%Y-%m-%d %H:%M}",
-            number(version.metrics.get("roc_auc")),
-            number(version.metrics.get("log_loss")),
+            *(number(version.metrics.get(name)) for name in shown),
             ", ".join(version.tags),
         )
     console.print(table)

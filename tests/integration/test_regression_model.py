@@ -50,6 +50,13 @@ def test_gates_compare_squared_errors(
     assert checks["self-test"]["passed"]
 
 
+def test_listing_shows_what_a_regression_has(workspace: Workspace, capsys: Any) -> None:
+    assert workspace.run("list-models") == 0
+    shown = capsys.readouterr().out
+    assert "RMSE" in shown and "correlation" in shown
+    assert "AUC" not in shown
+
+
 def test_strategy_gets_predicted_returns(strategy: Any, market: dict[str, pd.DataFrame]) -> None:
     answer = strategy.populate_indicators(market[PAIR].copy(), {"pair": PAIR})
     usable = answer["mlpipe_do_predict"] == 1
