@@ -46,7 +46,7 @@ class Facts(BaseModel):
 
 
 class FoldFacts(Facts):
-    """One walk-forward fold (UTC)."""
+    """One walk-forward fold (UTC); `trial` is the one whose parameters its model has, None: the defaults."""
 
     train_start: datetime
     train_end: datetime
@@ -55,6 +55,7 @@ class FoldFacts(Facts):
     n_train: int | None = None
     n_test: int | None = None
     n_trees: int | None = None
+    trial: int | None = None
     metrics: Scores = Field(default_factory=dict)
 
 

@@ -172,19 +172,21 @@ def fold_table(
     horizon: int = 1,
     task: Task = "binary",
 ) -> Table:
-    """Spans and every score, a row a fold."""
+    """Spans, parameters where they differ, and every score, a row a fold."""
     title = "Each fold on its own test span"
     scores = [_scores(fold) for fold in folds]
     names = [name for name in _COLUMNS if any(name in row for row in scores)]
     if not names:
         return Table(title, note="No scores of folds were recorded.")
     intervals = fold_intervals(folds, oos, horizon, task)
+    tuned = any(fold.get("trial") is not None for fold in folds)
     rows = [
         [
             name,
             _date(fold.get("test_start")),
             _date(fold.get("test_end")),
             number(fold.get("n_test")),
+            *([_parameters(fold)] if tuned else []),
         ]
         + [_written(score, row.get(score), estimates.get(score)) for score in names]
         for name, fold, row, estimates in zip(
@@ -193,9 +195,17 @@ def fold_table(
     ]
     found = [estimate for row in intervals for estimate in row.values()]
     sure = any(np.isfinite(estimate.low) for estimate in found)
-    note = "Beneath: 95 % intervals from resampled blocks." if sure else ""
-    heads = [_COLUMNS[name] for name in names]
-    return Table(title, ["Fold", "From", "To", "Rows", *heads], rows, note)
+    notes = ["Beneath: 95 % intervals from resampled blocks."] if sure else []
+    if tuned:
+        notes.append(
+            "A fold has the parameters that the folds before it spoke for, so that the search does not flatter it."
+        )
+    heads = [*(["Parameters"] if tuned else []), *(_COLUMNS[name] for name in names)]
+    return Table(title, ["Fold", "From", "To", "Rows", *heads], rows, " ".join(notes))
+
+
+def _parameters(fold: Mapping[str, Any]) -> str:
+    return "defaults" if fold.get("trial") is None else f"of trial {fold['trial']}"
 
 
 def fold_intervals(

@@ -53,7 +53,8 @@ def test_gates_compare_squared_errors(
 def test_listing_shows_what_a_regression_has(workspace: Workspace, capsys: Any) -> None:
     assert workspace.run("list-models") == 0
     shown = capsys.readouterr().out
-    assert "RMSE" in shown and "correlation" in shown
+    assert "RMSE" in shown
+    assert "correlation" in shown
     assert "AUC" not in shown
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, log_loss, mean_squared_erro
 from freqtrade_mlpipe.reports import Drift
 from freqtrade_mlpipe.reports.blocks import thinned
 from freqtrade_mlpipe.reports.features import drift_chart, selection_chart, shap_chart
-from freqtrade_mlpipe.reports.folds import ranking_chart, skill_chart
+from freqtrade_mlpipe.reports.folds import fold_table, ranking_chart, skill_chart
 from freqtrade_mlpipe.reports.money import equity_chart
 from freqtrade_mlpipe.reports.prices import price_chart
 from freqtrade_mlpipe.reports.scores import (
@@ -151,6 +151,16 @@ def test_each_fold_is_ranked_on_its_own_rows() -> None:
         dots["error_y"]["array"], dots["error_y"]["arrayminus"], strict=True
     ))  # fmt: skip
     assert chart.title.startswith(f"{sum(area > 0.5 for area in areas)} of 5 folds")
+
+
+def test_fold_table_names_the_parameters_where_a_search_chose_them() -> None:
+    folds = [{"metrics": {"roc_auc": 0.6}, "trial": trial} for trial in (None, 0, 4)]
+    table = fold_table(folds)
+    shown = list(table.columns).index("Parameters")
+    assert [row[shown] for row in table.rows] == ["defaults", "of trial 0", "of trial 4"]
+    plain = fold_table([{**fold, "trial": None} for fold in folds])
+    assert "Parameters" not in plain.columns
+    assert not plain.note
 
 
 def test_folds_without_predictions_show_the_score_that_was_recorded() -> None:
