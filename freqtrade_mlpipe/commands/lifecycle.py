@@ -234,6 +234,7 @@ def validate_version(context: Context, version: ModelVersion) -> GateReport:
     gates = context.mlpipe.gates
     custom = load_custom_gates(gates.custom, context.user_data / "gates")
     registry = context.registry()
+    registry.check_stored(version)  # before minutes are spent on what a bot could not load
     bundle = registry.load_bundle(version.name, version.version)
     manifest = bundle.manifest
     if manifest.final_window_start is None:

@@ -146,6 +146,9 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         help="How many of the newest versions to keep (default: registry.keep_versions).",
     ),
     "confirmed": Arg("--yes", action="store_true", help="Do it; without, only show what would be done."),
+    "every_version": Arg(
+        "--all", action="store_true", help="Read the stored files of every version (of each, a few MB).",
+    ),
     "add_tag": Arg("--add", action="append", metavar="TAG", help="Add a tag. May be repeated."),
     "remove_tag": Arg("--remove", action="append", metavar="TAG", help="Remove a tag. May be repeated."),
     "new_notes": Arg("--notes", metavar="TEXT", help="Replace the note of the version."),

@@ -161,8 +161,9 @@ COMMANDS = (
         "doctor",
         "Find what interrupted commands left in the registry; with --yes, mend it.",
         "freqtrade_mlpipe.commands.upkeep:start_doctor",
-        (*COMMON, "confirmed", "print_json"),
-        epilog="Exit code 2: something is left that a person has to mend.",
+        (*COMMON, "every_version", "confirmed", "print_json"),
+        epilog="The stored files of the production version, the one before it and the challenger are read and "
+        "compared with their digests. Exit code 2: something is left that a person has to mend.",
     ),
     Command(
         "keys",

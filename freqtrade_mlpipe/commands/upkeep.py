@@ -73,7 +73,9 @@ def start_doctor(arguments: dict[str, Any]) -> int:
     """Report leftovers; with --yes, mend them. Exit code 2 while something is left for a person."""
     context = load_context(arguments)
     registry: ModelRegistry = context.registry()
-    problems = registry.doctor(mend=bool(arguments.get("confirmed")))
+    problems = registry.doctor(
+        mend=bool(arguments.get("confirmed")), every=bool(arguments.get("every_version"))
+    )
     if arguments.get("print_json"):
         stdout.write_json([_plain_problem(problem) for problem in problems])
     elif not problems:

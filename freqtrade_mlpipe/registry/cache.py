@@ -216,16 +216,11 @@ class BundleCache:
             return False
         return True
 
-    def fetch(self, digest: str, download: Download, *, refresh: bool = False) -> Path:
-        """The bundle with this digest, downloaded unless a sound copy is here.
+    def fetch(self, digest: str, download: Download) -> Path:
+        """The bundle with this digest, downloaded unless a sound copy is here, signed as asked for.
 
         It is downloaded beside its place, verified, then renamed. A corrupt copy is set aside
         under a name that starts with `.corrupt-`.
-
-        Parameters
-        ----------
-        refresh
-            Download and verify even if a sound copy is here, to check the source.
 
         Raises
         ------
@@ -233,7 +228,7 @@ class BundleCache:
             What was downloaded is corrupt.
         """
         place = self.path_of(digest)
-        if not refresh and self._is_sound(place, digest):
+        if self._is_sound(place, digest) and self._is_trusted(place, digest):
             return place
         self.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".download-", dir=self.root))
@@ -242,7 +237,8 @@ class BundleCache:
             verify_bundle(copy, digest)
             if not self._is_sound(place, digest):
                 self._put(copy, place, digest)
-            elif (copy / SIGNATURE_FILE).exists():  # signed since it was put here
+            elif (copy / SIGNATURE_FILE).exists() and self._is_trusted(copy, digest):
+                # Signed since it was put here.
                 (copy / SIGNATURE_FILE).replace(place / SIGNATURE_FILE)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -287,12 +283,8 @@ class BundleCache:
     def _ask(self, model_name: str, wanted: str) -> ResolvedVersion:
         registry = self._store()
         number, digest = registry.resolve(model_name, wanted)
-        place = self.path_of(digest)
-        if not (self._is_sound(place, digest) and self._is_trusted(place, digest)):
-            place = self.fetch(
-                digest, lambda folder: registry.copy_to(model_name, number, folder), refresh=True
-            )
-            self.require_trust(place, digest)
+        place = self.fetch(digest, lambda folder: registry.copy_to(model_name, number, folder))
+        self.require_trust(place, digest)
         return ResolvedVersion(model_name, number, digest, place)
 
     def _store(self) -> ModelRegistry:

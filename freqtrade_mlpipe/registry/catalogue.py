@@ -15,6 +15,7 @@ from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Ledger, LedgerState
 from freqtrade_mlpipe.registry.record import Record, RecordKind, read_record, write_record
+from freqtrade_mlpipe.registry.stored import stored_copy
 from freqtrade_mlpipe.registry.versions import (
     ARTIFACT_FOLDERS,
     ModelVersion,
@@ -101,12 +102,12 @@ class Catalogue:
         return self.cache.fetch(chosen.digest, self._copier(chosen))
 
     def check_stored(self, chosen: ModelVersion) -> None:
-        """Fetch the stored bundle and verify it, and its signature, whatever the cache holds."""
-        self.cache.require_trust(self.refresh(chosen), chosen.digest)
+        """Refuse a version whose files in the store are not sound, or not signed as asked for.
 
-    def refresh(self, chosen: ModelVersion) -> Path:
-        """The bundle in the cache, after fetching and verifying the stored one."""
-        return self.cache.fetch(chosen.digest, self._copier(chosen), refresh=True)
+        What the cache holds plays no part: a bot on another machine has only the store.
+        """
+        with stored_copy(self.connection, chosen) as copy:
+            self.cache.require_trust(copy, chosen.digest)
 
     def count_use(self, name: str, version: str, window: tuple[datetime, datetime]) -> int:
         """Note that a version is judged on a window (UTC); how often it, or a part, was used so far.

@@ -11,6 +11,7 @@ from freqtrade_mlpipe.registry.files import SIGNATURE_FILE
 from freqtrade_mlpipe.registry.reading import RegistryReader
 from freqtrade_mlpipe.registry.record import Record, RecordKind
 from freqtrade_mlpipe.registry.signing import sign
+from freqtrade_mlpipe.registry.stored import stored_copy
 from freqtrade_mlpipe.registry.versions import LABELS_TAG, NOTE_PREFIX, ModelVersion, encode
 
 
@@ -81,7 +82,8 @@ class RegistryNotes(RegistryReader):
         """
         chosen = self.get_version(name, version)
         signature = sign(chosen.digest, key_file)
-        self._catalogue.refresh(chosen)
+        with stored_copy(self._connection, chosen, with_signature=False):
+            pass  # they are what is signed
         with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
             path = Path(folder) / SIGNATURE_FILE
             path.write_bytes(signature.to_bytes())

@@ -24,6 +24,7 @@ from freqtrade_mlpipe.registry.facts import contender_of
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.record import Record, RecordKind
 from freqtrade_mlpipe.registry.signing import signer_of
+from freqtrade_mlpipe.registry.stored import stored_copy
 from freqtrade_mlpipe.registry.versions import NOTE_PREFIX, RUN_ID, ModelVersion, decode
 
 
@@ -188,7 +189,18 @@ class RegistryReader:
             Its files are corrupt in the registry, or the signature is not valid for them.
         """
         chosen = self.get_version(name, version)
-        return signer_of(self._catalogue.refresh(chosen), chosen.digest)
+        with stored_copy(self._connection, chosen) as copy:
+            return signer_of(copy, chosen.digest)
+
+    def check_stored(self, version: ModelVersion) -> None:
+        """Refuse a version whose files in the store are damaged, or not signed as asked for.
+
+        Raises
+        ------
+        BundleError
+            They are; the message says what to do.
+        """
+        self._catalogue.check_stored(version)
 
     def bytes_of(self, version: ModelVersion) -> int:
         """Bytes of a version's files in the store."""

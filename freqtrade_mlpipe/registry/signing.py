@@ -125,12 +125,12 @@ def signer_of(directory: Path | str, digest: str) -> str | None:
     BundleError
         The signature is damaged, or of another bundle.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     path = Path(directory) / SIGNATURE_FILE
     if not path.exists():
         return None
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         signature = Signature.from_bytes(read_file(path, MAX_SIGNATURE_BYTES))
         key = Ed25519PublicKey.from_public_bytes(_public_bytes(signature.public_key))

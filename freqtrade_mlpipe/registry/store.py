@@ -168,6 +168,8 @@ class ModelRegistry(RegistryNotes):
         ------
         RegistryError
             No such version, or no threshold given.
+        BundleError
+            Its files are damaged in the store; its status stays.
         """
         limits = {
             "min_backtest_sharpe": min_backtest_sharpe,
@@ -200,6 +202,8 @@ class ModelRegistry(RegistryNotes):
         ------
         RegistryError
             No such version.
+        BundleError
+            Its files are damaged in the store; its status stays.
         """
         judged = judge_evidence(
             self._catalogue, name, str(version), evidence, config or GateConfig(), custom_gates,
@@ -214,6 +218,8 @@ class ModelRegistry(RegistryNotes):
         ------
         RegistryError
             The report is of another bundle.
+        BundleError
+            Its files are damaged in the store; its status stays.
         """
         if report.digest != version.digest:
             raise RegistryError(
@@ -234,7 +240,7 @@ class ModelRegistry(RegistryNotes):
     ) -> ModelVersion:
         """Put a validated version into production; the version itself.
 
-        Promoting what is in production already changes nothing.
+        Promoting what is in production already changes nothing, but its stored files are checked.
 
         Parameters
         ----------
@@ -390,14 +396,29 @@ class ModelRegistry(RegistryNotes):
                 gone.append(item)
         return gone
 
-    def doctor(self, *, mend: bool = False, now: datetime | None = None) -> list[Problem]:
+    def doctor(
+        self, *, mend: bool = False, every: bool = False, now: datetime | None = None
+    ) -> list[Problem]:
         """What interrupted processes and other hands left behind; with `mend`, removed or repaired.
 
         Looks at aliases, status tags, deletions, ledger entries, artifacts, the cache, unfinished
         files and the journals of searches. What is younger than an hour (an unfinished run: a day, a journal: thirty)
-        is left alone.
+        is left alone. Damaged files of a version are restored from the cache where it holds them.
+
+        Parameters
+        ----------
+        every
+            Read the stored files of every version, not only of those that bots read or may soon: production,
+            the version before it and the challenger. Of the others it is only seen whether they are there.
+
+        Raises
+        ------
+        BundleError
+            What was restored is damaged again.
+        RegistryUnavailableError
+            The store does not answer.
         """
-        return self._upkeep.examine(now or datetime.now(UTC), mend=mend)
+        return self._upkeep.examine(now or datetime.now(UTC), mend=mend, every=every)
 
     def reconcile(self, name: str) -> LedgerState:
         """Repair what a killed process left undone: alias, status tags, unfinished deletions.

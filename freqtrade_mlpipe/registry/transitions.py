@@ -79,12 +79,11 @@ class Transitions:
 
         def decide(state: LedgerState) -> LedgerEntry | None:
             chosen = self._catalogue.find(name, version, state)
-            if chosen.status is ModelStatus.PRODUCTION:
-                return None
-            if not decision.forced:
+            live = chosen.status is ModelStatus.PRODUCTION
+            if not (live or decision.forced):
                 _require_report(chosen, state, decision.now)
             self._catalogue.check_stored(chosen)
-            return decision.entry("promote", chosen, state)
+            return None if live else decision.entry("promote", chosen, state)
 
         return self._land(name, decide)
 
@@ -99,15 +98,14 @@ class Transitions:
                     "version, or stop the bot."
                 )
             chosen = self._catalogue.find(name, target, state)
-            if chosen.status is ModelStatus.PRODUCTION:
-                return None
             if state.digest_of(chosen.version) is None:
                 raise RegistryError(
                     f"Version {target} of {name} never was in production, so there is nothing to "
                     "roll back to. Validate and promote it."
                 )
             self._catalogue.check_stored(chosen)
-            return decision.entry("rollback", chosen, state)
+            live = chosen.status is ModelStatus.PRODUCTION
+            return None if live else decision.entry("rollback", chosen, state)
 
         return self._land(name, decide)
 
@@ -136,10 +134,9 @@ class Transitions:
                 raise VersionInUseError(
                     f"Version {version} of {name} is in production: it cannot challenge itself. Name another one."
                 )
-            if chosen.version == state.challenger:
-                return None
             self._catalogue.check_stored(chosen)
-            return decision.entry("challenge", chosen, state)
+            known = chosen.version == state.challenger
+            return None if known else decision.entry("challenge", chosen, state)
 
         return self._land(name, decide)
 

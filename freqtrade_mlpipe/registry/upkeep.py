@@ -14,7 +14,8 @@ from freqtrade_mlpipe.exceptions import BundleError, RegistryError
 from freqtrade_mlpipe.mlflow_store import ARTIFACTS_NAME, DATABASE_NAME
 from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue
-from freqtrade_mlpipe.registry.ledger import LedgerEntry
+from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
+from freqtrade_mlpipe.registry.stored import can_restore, damage_of, restore
 from freqtrade_mlpipe.registry.transitions import Transitions
 from freqtrade_mlpipe.registry.versions import ARTIFACT_FOLDERS, ModelVersion, is_ours
 
@@ -84,25 +85,25 @@ class Upkeep:
         """Bytes of a version's files in the store."""
         return self._connection.artifact_bytes(version.run_id, version.artifact_path)
 
-    def examine(self, now: datetime, *, mend: bool) -> list[Problem]:
-        """Everything found, mended where `mend` says so and it can be."""
+    def examine(self, now: datetime, *, mend: bool, every: bool) -> list[Problem]:
+        """Everything found, mended where `mend` says so and it can be; `every` as `ModelRegistry.doctor`."""
         found = []
-        for problem in self._problems(now):
+        for problem in self._problems(now, every):
             if mend and problem.mend is not None:
                 problem.mend()
                 problem = replace(problem, mended=True)
             found.append(problem)
         return found
 
-    def _problems(self, now: datetime) -> Iterator[Problem]:
+    def _problems(self, now: datetime, every: bool) -> Iterator[Problem]:
         for name in self._connection.model_names(MODEL_KIND):
-            yield from self._of_model(name, now)
+            yield from self._of_model(name, now, every)
         versions = [found for name in self._catalogue.names() for found in self._versions(name)]
         yield from self._orphaned_artifacts(versions, now)
         yield from self._of_cache(now)
         yield from self._of_files(now)
 
-    def _of_model(self, name: str, now: datetime) -> Iterator[Problem]:
+    def _of_model(self, name: str, now: datetime, every: bool) -> Iterator[Problem]:
         yield from self._foreign_entries(name)
         try:
             state = self._catalogue.ledger(name).read()
@@ -112,16 +113,32 @@ class Upkeep:
         except RegistryError as error:
             yield Problem(name, str(error))
             return
+        read = {state.production, state.rollback_target(), state.challenger}
         for version in versions:
-            if not self.bytes_of(version):
-                yield Problem(
-                    name,
-                    f"Version {version.version} has lost its files. Restore the artifacts of run "
-                    f"{version.run_id}, or delete the version.",
-                )
+            fault = None if self.bytes_of(version) else "they are gone"
+            if fault is None and (every or version.version in read):
+                fault = damage_of(self._connection, version)
+            if fault is not None:
+                yield self._damaged(version, state, fault)
         if not versions and not state.entries and self._is_old_model(name, now):
             what = "The model has no version: its first registration was interrupted."
             yield Problem(name, what, 0, partial(self._connection.delete_model, name))
+
+    def _damaged(self, version: ModelVersion, state: LedgerState, fault: str) -> Problem:
+        cache = self._catalogue.cache
+        what = f"The stored files of version {version.version} are damaged: {fault}."
+        if can_restore(cache, version):
+            mend = partial(restore, self._connection, cache, version)
+            return Problem(
+                version.name, f"{what} This machine has sound ones to put back.", 0, mend
+            )
+        live = version.version == state.production
+        way_out = "roll back (no bot elsewhere can load it)" if live else "delete the version"
+        return Problem(
+            version.name,
+            f"{what} Restore the artifacts {version.artifact_path} of run {version.run_id} from a "
+            f"backup, run this where a bot has served it, or {way_out}.",
+        )
 
     def _is_old_model(self, name: str, now: datetime) -> bool:
         model = self._connection.model(name)

@@ -74,7 +74,14 @@ def judge_evidence(
 
 
 def keep_report(catalogue: Catalogue, chosen: ModelVersion, report: GateReport) -> GateReport:
-    """Keep a report, and the status that follows from it, as tags of the version; the report."""
+    """Keep a report, and the status that follows from it, as tags of the version; the report.
+
+    Raises
+    ------
+    BundleError
+        The store does not hold what was judged.
+    """
+    catalogue.check_stored(chosen)
     connection = catalogue.connection
     connection.set_tag(chosen.name, chosen.version, REPORT_TAG, encode(report.to_dict()))
     status = status_of(chosen.version, report, catalogue.ledger(chosen.name).read())
