@@ -20,6 +20,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "format1"
@@ -197,13 +198,21 @@ def bomb(rng: random.Random, root: Path) -> bool:
     """Gigabytes of zeros in a small archive."""
     path = rng.choice([*model_files(root), root / "selftest.feather"])
     name = rng.choice(("schema.json", "0.npy", "filler"))
+    path.write_bytes(zeros_in_zip(name, rng.choice((64, 600))))
+    return True
+
+
+@cache
+def zeros_in_zip(name: str, n_mebibytes: int) -> bytes:
+    """The same few for all seeds: packing half a gigabyte takes a second."""
+    buffer = io.BytesIO()
     with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open(name, "w") as out,
     ):
-        for _ in range(rng.choice((64, 600))):
+        for _ in range(n_mebibytes):
             out.write(bytes(1024**2))
-    return True
+    return buffer.getvalue()
 
 
 def bomb_in_place(rng: random.Random, root: Path) -> bool:
@@ -230,22 +239,28 @@ def bomb_in_place(rng: random.Random, root: Path) -> bool:
 
 def compress_table(rng: random.Random, root: Path) -> bool:
     """A table of two gigabytes in a file of some hundred kilobytes."""
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    zeros = pa.array([bytes(rng.choice((10**6, 10**8)))], pa.large_binary())
-    table = pa.table({"pair": pa.chunked_array([zeros] * rng.choice((1, 20)))})
-    options = pa.ipc.IpcWriteOptions(compression=rng.choice(("zstd", "lz4")))
-    with pa.ipc.new_file(sink, table.schema, options=options) as out:
-        out.write_table(table)
-    (root / rng.choice(("selftest.feather", "selftest_expected.feather"))).write_bytes(
-        sink.getvalue().to_pybytes()
-    )
+    size, n_chunks = rng.choice((10**6, 10**8)), rng.choice((1, 20))
+    packed = zeros_in_table(size, n_chunks, rng.choice(("zstd", "lz4")))
+    (root / rng.choice(("selftest.feather", "selftest_expected.feather"))).write_bytes(packed)
     return True
 
 
+@cache
+def zeros_in_table(size: int, n_chunks: int, compression: str) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    zeros = pa.array([bytes(size)], pa.large_binary())
+    table = pa.table({"pair": pa.chunked_array([zeros] * n_chunks)})
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(sink, table.schema, options=options) as out:
+        out.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
 def write_zip(path: Path, parts: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, data in parts.items():
             archive.writestr(name, data)
 

@@ -94,7 +94,6 @@ def test_running_bot_outlives_the_registry(
 
 def test_registry_that_never_answered_is_an_error(served: ModelRegistry) -> None:
     take_down(served)
-    shutil.rmtree(served.directory / "cache")
     with pytest.raises(RegistryError, match="Nothing was served from this folder before"):
         BundleCache(served.directory).resolve(NAME)
 

@@ -273,7 +273,7 @@ def test_lost_files_are_named_for_a_person(registry: ModelRegistry, bundle: Writ
     for path in sorted(folder.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (found,) = registry.doctor(mend=True, now=datetime.now(UTC) + LATER)
-    assert "Version 1 has lost its files" in found.what
+    assert "version 1 are damaged: they are gone" in found.what
     assert found.mend is None
     assert registry.get_version(NAME, 1).status is ModelStatus.STAGED
 
