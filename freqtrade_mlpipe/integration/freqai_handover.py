@@ -11,7 +11,8 @@ import pandas as pd
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.integration.freqai_store import WINDOW_FILE, pair_slug, read_window
-from freqtrade_mlpipe.registry.bundle import BundleContent, load_bundle, write_bundle
+from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
+from freqtrade_mlpipe.registry.loading import load_bundle
 
 
 def served_folder(models: Path, identifier: str, pair: str) -> Path:

@@ -19,8 +19,9 @@ from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.baseline import drift_baseline
-from freqtrade_mlpipe.registry.bundle import BundleContent, load_bundle, write_bundle
+from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
 from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_atomically
+from freqtrade_mlpipe.registry.loading import load_bundle
 from freqtrade_mlpipe.registry.selftest import selftest_from_rows
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 

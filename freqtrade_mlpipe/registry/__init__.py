@@ -1,14 +1,7 @@
 """The model registry: safe bundles, their life cycle, the gates and the bot's cache."""
 
 from freqtrade_mlpipe.registry.baseline import drift_baseline
-from freqtrade_mlpipe.registry.bundle import (
-    Bundle,
-    BundleContent,
-    copy_bundle,
-    load_bundle,
-    verify_bundle,
-    write_bundle,
-)
+from freqtrade_mlpipe.registry.bundle import Bundle, BundleContent, write_bundle
 from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
 from freqtrade_mlpipe.registry.comparison import Contender, Verdict, VersionComparison, compare
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
@@ -21,6 +14,7 @@ from freqtrade_mlpipe.registry.evidence import (
 )
 from freqtrade_mlpipe.registry.gates import run_gates
 from freqtrade_mlpipe.registry.ledger import LedgerEntry
+from freqtrade_mlpipe.registry.loading import load_bundle
 from freqtrade_mlpipe.registry.manifest import Manifest
 from freqtrade_mlpipe.registry.record import Record
 from freqtrade_mlpipe.registry.report import Check, GateReport
@@ -29,6 +23,7 @@ from freqtrade_mlpipe.registry.selftest import SelfTest, selftest_from_candles, 
 from freqtrade_mlpipe.registry.signing import generate_key
 from freqtrade_mlpipe.registry.store import ModelRegistry
 from freqtrade_mlpipe.registry.upkeep import Problem, Prunable
+from freqtrade_mlpipe.registry.verification import copy_bundle, verify_bundle
 from freqtrade_mlpipe.registry.versions import ModelStatus, ModelVersion
 
 __all__ = [

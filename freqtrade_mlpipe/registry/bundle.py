@@ -1,8 +1,8 @@
 """A bundle: one trained model with everything it needs to predict, as a folder of plain files.
 
 `manifest.json` lists the SHA-256 and size of every other file; the SHA-256 of the manifest is the
-bundle's digest and so vouches for all of them. Nothing in a bundle is executable, and no parser
-sees a byte before it has been checked.
+bundle's digest and so vouches for all of them. Nothing in a bundle is executable. Here it is described
+and written; `verification` checks one, `loading` reads one.
 """
 
 from __future__ import annotations
@@ -17,34 +17,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from freqtrade_mlpipe.config import N_OUTPUTS, FeatureConfig, LabelConfig, ModelConfig, Scope
-from freqtrade_mlpipe.exceptions import BundleError, MLPipeError
+from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig, Scope
+from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.registry import selftest
-from freqtrade_mlpipe.registry.arrow_file import refuse_compressed
 from freqtrade_mlpipe.registry.baseline import BASELINE_FILE
-from freqtrade_mlpipe.registry.files import (
-    MAX_SIGNATURE_BYTES,
-    SIGNATURE_FILE,
-    check_name,
-    read_file,
-    read_listed,
-    sha256,
-    write_folder,
-)
+from freqtrade_mlpipe.registry.files import check_name, sha256, write_folder
 from freqtrade_mlpipe.registry.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
     FileEntry,
     Manifest,
     MemberEntry,
-    parse_manifest,
 )
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest
-
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError,
-           RecursionError, MemoryError)  # fmt: skip
-_UNLISTED = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member, Prediction
@@ -180,119 +165,8 @@ def write_bundle(directory: Path | str, content: BundleContent) -> str:
     return sha256(manifest)
 
 
-def verify_bundle(
-    directory: Path | str, expect_digest: str | None = None
-) -> tuple[Manifest, str, dict[str, bytes]]:
-    """The manifest, the digest and the checked bytes of all files; no model is parsed.
-
-    Raises
-    ------
-    BundleError
-        As `load_bundle`.
-    """
-    root = Path(directory)
-    if not root.is_dir():
-        raise BundleError(f"No bundle at {root}: there is no such folder. Check the path.")
-    if not (root / MANIFEST_FILE).exists():
-        raise BundleError(
-            f"{root} is not a bundle: it has no {MANIFEST_FILE}. Write one with write_bundle or "
-            "save_model."
-        )
-    data = read_file(root / MANIFEST_FILE, MAX_MANIFEST_BYTES)
-    digest = sha256(data)
-    if expect_digest is not None and digest != expect_digest:
-        raise BundleError(
-            f"The bundle {root} has the digest {digest[:12]}…, expected {expect_digest[:12]}…. "
-            "It is corrupt or another model was put in its place; get it again from the registry."
-        )
-    manifest = parse_manifest(root, data)
-    files = read_listed(root, manifest.files, besides=_UNLISTED)
-    return manifest, digest, {**files, MANIFEST_FILE: data}
-
-
-def copy_bundle(source: Path | str, directory: Path | str, expect_digest: str) -> Path:
-    """Verify the bundle `source` and write what was verified to the new folder `directory`.
-
-    Raises
-    ------
-    BundleError
-        As `load_bundle` and `write_bundle`.
-    """
-    _, _, files = verify_bundle(source, expect_digest)
-    signature = Path(source) / SIGNATURE_FILE
-    if signature.exists():
-        files[SIGNATURE_FILE] = read_file(signature, MAX_SIGNATURE_BYTES)
-    write_folder(Path(directory), files)
-    return Path(directory)
-
-
-def load_bundle(directory: Path | str, *, expect_digest: str | None = None) -> Bundle:
-    """Verify a bundle, then load it.
-
-    Parameters
-    ----------
-    directory
-        A folder written by `write_bundle`.
-    expect_digest
-        The digest the registry recorded. Without it only accidents are noticed, not an attacker
-        who rewrote the manifest too.
-
-    Raises
-    ------
-    BundleError
-        Any file missing, not listed, changed, linked, oddly named or too large; an unknown format
-        version; a member that cannot be read.
-    """
-    manifest, digest, files = verify_bundle(directory, expect_digest)
-    members = tuple(_load_member(files, k, manifest) for k in range(len(manifest.members)))
-    for name in (selftest.CANDLES_FILE, selftest.EXPECTED_FILE):
-        if name in files:
-            refuse_compressed(name, files[name])
-    baseline = _load_baseline(files[BASELINE_FILE]) if BASELINE_FILE in files else None
-    test = (
-        selftest.from_files(
-            files, manifest.features, sum(N_OUTPUTS[member.model.task] for member in members)
-        )
-        if selftest.EXPECTED_FILE in files
-        else None
-    )
-    return Bundle(Path(directory), digest, manifest, members, baseline, test)
-
-
-def _load_baseline(data: bytes) -> dict[str, Any]:
-    try:
-        baseline = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{BASELINE_FILE} cannot be read: {error}. Train again.") from error
-    if not isinstance(baseline, dict):
-        raise BundleError(f"{BASELINE_FILE} is not a JSON object. Train again.")
-    return baseline
-
-
-def _load_member(files: Mapping[str, bytes], k: int, manifest: Manifest) -> Member:
-    from freqtrade_mlpipe.member import Member
-
-    prefix = f"members/{k}/"
-    own = {
-        name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)
-    }
-    try:
-        member = Member.from_files(own)
-    except MLPipeError as error:
-        raise BundleError(f"Member {k} of the bundle cannot be loaded: {error}") from error
-    except _DAMAGE as error:
-        raise BundleError(
-            f"Member {k} of the bundle cannot be read ({type(error).__name__}: {error}). "
-            "Get the bundle again, or train again."
-        ) from error
-    if _member_entry(member) != manifest.members[k]:
-        raise BundleError(
-            f"Member {k} of the bundle is not the one its manifest describes. Get the bundle again."
-        )
-    return member
-
-
-def _member_entry(member: Member) -> MemberEntry:
+def member_entry(member: Member) -> MemberEntry:
+    """What the manifest says of a member."""
     return MemberEntry(
         model_type=member.model_type,
         train_start=_moment(member.train_start),
@@ -319,7 +193,7 @@ def _describe(content: BundleContent, files: Mapping[str, bytes]) -> Manifest:
             train_start=_moment(content.train_start),
             train_end=_moment(content.train_end),
             final_window_start=_moment(content.final_window_start),
-            members=tuple(_member_entry(member) for member in content.members),
+            members=tuple(member_entry(member) for member in content.members),
             package_versions=dict(sorted(content.package_versions.items())),
             git_revision=content.git_revision,
             data_hash=content.data_hash,

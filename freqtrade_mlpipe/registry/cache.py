@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, RegistryError, TrackingError
-from freqtrade_mlpipe.registry.bundle import Bundle, load_bundle, verify_bundle
+from freqtrade_mlpipe.registry.bundle import Bundle
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.files import SIGNATURE_FILE, read_file, write_atomically
+from freqtrade_mlpipe.registry.loading import load_bundle
+from freqtrade_mlpipe.registry.verification import verify_bundle
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.registry.ledger import LedgerEntry

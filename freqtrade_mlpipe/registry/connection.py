@@ -1,4 +1,4 @@
-"""Calls to the MLflow store that survive contention: retried, idempotent, and with our errors.
+"""The registry's models, versions, tags and aliases in an MLflow store.
 
 MLflow is the store and the transport only; no model is ever loaded through its flavors, which
 execute code.
@@ -6,40 +6,17 @@ execute code.
 
 from __future__ import annotations
 
-import logging
-import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from freqtrade_mlpipe.exceptions import RegistryError, StoreUnavailableError
-from freqtrade_mlpipe.mlflow_store import DATABASE_NAME, artifact_root, experiment_id, open_store
-from freqtrade_mlpipe.registry.contention import (
-    ATTEMPTS,
-    AlreadyThereError,
-    MissingError,
-    RegistryUnavailableError,
-    TransientError,
-    translate,
-    wait,
-)
-from freqtrade_mlpipe.run_owner import owner_tags
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
-
-T = TypeVar("T")
-
-EXPERIMENT = "freqtrade_mlpipe.registry"
-_SQLITE_HEADER = b"SQLite format 3\0"
+from freqtrade_mlpipe.registry.artifacts import RunArtifacts
+from freqtrade_mlpipe.registry.contention import ATTEMPTS, AlreadyThereError, TransientError, wait
 
 
-class Connection:
-    """The registry's calls to one MLflow store.
+class Connection(RunArtifacts):
+    """The registry's calls to one MLflow store, each idempotent.
 
     Parameters
     ----------
@@ -48,11 +25,6 @@ class Connection:
     directory
         Folder of the embedded database and artifacts.
     """
-
-    def __init__(self, tracking_uri: str | None, directory: Path) -> None:
-        self.directory = directory
-        self._embedded = tracking_uri is None
-        self.client = _open(tracking_uri, directory)
 
     def ensure_model(self, name: str, kind: str) -> None:
         """Create the registered model `name` unless it exists."""
@@ -171,85 +143,6 @@ class Connection:
         """Delete a version if it is there."""
         self._call(lambda: self.client.delete_model_version(name, version), missing=None)
 
-    def upload(self, folder: Path, artifact_path: str, run_id: str | None, run_name: str) -> str:
-        """Copy a folder into the artifacts of a run; a new finished run if `run_id` is None.
-
-        Returns
-        -------
-        str
-            The run's id.
-        """
-        owner = self._new_run(run_name) if run_id is None else run_id
-        repository = self._artifacts(owner)
-        self._call(lambda: repository.log_artifacts(str(folder), artifact_path))
-        if run_id is None:
-            self._call(lambda: self.client.set_terminated(owner))
-        return owner
-
-    def upload_file(self, path: Path, artifact_path: str, run_id: str) -> None:
-        """Copy one file into the folder `artifact_path` of a run; one of that name is replaced."""
-        repository = self._artifacts(run_id)
-        self._call(lambda: repository.log_artifact(str(path), artifact_path))
-
-    def artifact_folders(self, run_id: str, artifact_path: str) -> list[str]:
-        """Paths of the folders directly below `artifact_path` of a run."""
-        repository = self._artifacts(run_id)
-        found: list[Any] = self._call(lambda: repository.list_artifacts(artifact_path), missing=[])
-        return [entry.path for entry in found if entry.is_dir]
-
-    def artifact_bytes(self, run_id: str, artifact_path: str) -> int:
-        """Bytes of all files below `artifact_path` of a run; 0 if there is nothing."""
-        repository = self._artifacts(run_id)
-        found: list[Any] = self._call(lambda: repository.list_artifacts(artifact_path), missing=[])
-        inside = sum(self.artifact_bytes(run_id, entry.path) for entry in found if entry.is_dir)
-        return inside + sum(int(entry.file_size or 0) for entry in found if not entry.is_dir)
-
-    def has_artifacts(self, run_id: str, artifact_path: str) -> bool:
-        """Whether a run holds anything at `artifact_path`."""
-        repository = self._artifacts(run_id)
-        return bool(self._call(lambda: repository.list_artifacts(artifact_path), missing=None))
-
-    def download(self, run_id: str, artifact_path: str, folder: Path) -> Path:
-        """Copy the artifacts at `artifact_path` of a run into `folder`; the path of the copy."""
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        folder.mkdir(parents=True, exist_ok=True)
-        repository = self._artifacts(run_id)
-        try:
-            copy = self._call(lambda: repository.download_artifacts(artifact_path, str(folder)))
-        except OSError as error:
-            raise RegistryError(
-                f"The artifacts of run {run_id} cannot be read: {error}. Restore them, or delete "
-                "the version."
-            ) from error
-        return Path(copy)
-
-    def delete_artifacts(self, run_id: str, artifact_path: str) -> None:
-        """Remove the artifacts at `artifact_path` of a run, if they are there."""
-        repository = self._artifacts(run_id)
-        self._call(lambda: repository.delete_artifacts(artifact_path), missing=None)
-
-    def runs(self) -> Iterator[Any]:
-        """Every run that is not deleted, whichever experiment it belongs to."""
-        experiments = self._call(lambda: self.client.search_experiments())
-        ids = [experiment.experiment_id for experiment in experiments]
-        token = None
-        while True:
-            search = partial(self.client.search_runs, ids, max_results=1000, page_token=token)
-            page: Any = self._call(search)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def is_bundle_run(self, run: Any) -> bool:
-        """Whether a run was made by `upload` for nothing but a bundle."""
-        experiment = self._call(lambda: self.client.get_experiment_by_name(EXPERIMENT))
-        return experiment is not None and run.info.experiment_id == experiment.experiment_id
-
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run if it is there."""
-        self._call(lambda: self.client.delete_run(run_id), missing=None)
-
     def model(self, name: str) -> Any | None:
         """The registered model `name` with its tags, or None."""
         return self._call(lambda: self.client.get_registered_model(name), missing=None)
@@ -261,69 +154,3 @@ class Connection:
     def delete_model(self, name: str) -> None:
         """Delete a registered model if it is there."""
         self._call(lambda: self.client.delete_registered_model(name), missing=None)
-
-    def _new_run(self, name: str) -> str:
-        experiment = self._call(lambda: experiment_id(self.client, EXPERIMENT, self.directory))
-        run = self._call(
-            lambda: self.client.create_run(experiment, run_name=name, tags=owner_tags())
-        )
-        return str(run.info.run_id)
-
-    def _artifacts(self, run_id: str) -> ArtifactRepository:
-        """Where a run keeps its files.
-
-        MLflow records absolute paths. The embedded store is found by its folder instead, so that it
-        can be moved, or be seen under another path from a container.
-        """
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if self._embedded:
-            place = (artifact_root(self.directory) / run_id / "artifacts").as_uri()
-        else:
-            place = self._call(lambda: self.client.get_run(run_id)).info.artifact_uri
-        return get_artifact_repository(place, tracking_uri=self.client.tracking_uri)
-
-    def _call(self, call: Callable[[], T], **answer_if: T) -> T:
-        """The call's answer; `missing=value` is the answer when what was asked for is not there."""
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._once(call)
-            except TransientError as error:
-                wait(attempt, error)
-            except MissingError as error:
-                if "missing" in answer_if:
-                    return answer_if["missing"]
-                raise RegistryError(f"The registry does not know it: {error}.") from error
-        raise AssertionError("wait raises on the last attempt")
-
-    @staticmethod
-    def _once(call: Callable[[], T]) -> T:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return call()
-        except MlflowException as error:
-            raise translate(error) from error
-
-
-def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:
-    # What it logs as an error is retried or raised here.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    database = directory / DATABASE_NAME
-    if tracking_uri is None and database.exists():
-        with database.open("rb") as file:
-            header = file.read(len(_SQLITE_HEADER))
-        if header != _SQLITE_HEADER:  # MLflow would try for an hour
-            raise RegistryUnavailableError(
-                f"{database} is not a SQLite database (any more). Restore it from a backup, or move "
-                "it away to begin with an empty registry."
-            )
-    try:
-        return open_store(tracking_uri, directory)
-    except StoreUnavailableError as error:
-        raise RegistryUnavailableError(str(error)) from error
-    except (OSError, sqlite3.Error) as error:
-        raise RegistryUnavailableError(
-            f"The registry in {directory} cannot be opened: {error}. Check that the folder is there "
-            "and writable."
-        ) from error

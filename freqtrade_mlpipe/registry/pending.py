@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.record import Record, read_record, write_record
 from freqtrade_mlpipe.registry.store import ModelRegistry
+from freqtrade_mlpipe.registry.verification import verify_bundle
 from freqtrade_mlpipe.registry.versions import ModelVersion, encode_float
 
 FOLDER = "unregistered"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.registry.bundle import Bundle, copy_bundle, load_bundle
+from freqtrade_mlpipe.registry.bundle import Bundle
 from freqtrade_mlpipe.registry.cache import (
     CHALLENGER,
     LATEST,
@@ -22,9 +22,11 @@ from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.facts import contender_of
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
+from freqtrade_mlpipe.registry.loading import load_bundle
 from freqtrade_mlpipe.registry.record import Record, RecordKind
 from freqtrade_mlpipe.registry.signing import signer_of
 from freqtrade_mlpipe.registry.stored import stored_copy
+from freqtrade_mlpipe.registry.verification import copy_bundle
 from freqtrade_mlpipe.registry.versions import NOTE_PREFIX, RUN_ID, ModelVersion, decode
 
 

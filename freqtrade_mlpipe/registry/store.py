@@ -11,7 +11,6 @@ from typing import Self
 
 from freqtrade_mlpipe.config import GateConfig, RegistryConfig
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, check_model_name
 from freqtrade_mlpipe.registry.evidence import Evidence
 from freqtrade_mlpipe.registry.gates import Gate
@@ -22,6 +21,7 @@ from freqtrade_mlpipe.registry.report import GateReport
 from freqtrade_mlpipe.registry.transitions import Decision, Transitions, VersionInUseError
 from freqtrade_mlpipe.registry.upkeep import Problem, Prunable, Upkeep
 from freqtrade_mlpipe.registry.validation import judge_evidence, judge_metrics, keep_report
+from freqtrade_mlpipe.registry.verification import verify_bundle
 from freqtrade_mlpipe.registry.versions import (
     ModelVersion,
     artifact_path_for,

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from freqtrade_mlpipe.exceptions import BundleError, RegistryError
-from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
@@ -19,6 +18,7 @@ from freqtrade_mlpipe.registry.files import (
     write_folder,
 )
 from freqtrade_mlpipe.registry.signing import signer_of
+from freqtrade_mlpipe.registry.verification import verify_bundle
 from freqtrade_mlpipe.registry.versions import ModelVersion
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from freqtrade_mlpipe.exceptions import BundleError, RegistryError
 from freqtrade_mlpipe.mlflow_store import ARTIFACTS_NAME, DATABASE_NAME
-from freqtrade_mlpipe.registry.bundle import verify_bundle
 from freqtrade_mlpipe.registry.catalogue import MODEL_KIND, Catalogue
 from freqtrade_mlpipe.registry.ledger import LedgerEntry, LedgerState
 from freqtrade_mlpipe.registry.stored import can_restore, damage_of, restore
 from freqtrade_mlpipe.registry.transitions import Transitions
+from freqtrade_mlpipe.registry.verification import verify_bundle
 from freqtrade_mlpipe.registry.versions import ARTIFACT_FOLDERS, ModelVersion, is_ours
 
 GRACE = timedelta(hours=1)
