@@ -83,9 +83,15 @@ def open_store(tracking_uri: str | None, directory: Path) -> MlflowClient:
 
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DatabaseError
 
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except DatabaseError as error:
+        raise StoreUnavailableError(
+            f"The database {without_password(uri)} cannot be read: {error.orig}. Restore it from a backup, "
+            "or move it away to begin with an empty one."
+        ) from error
     except MlflowException as error:
         if "schema" not in str(error):
             raise

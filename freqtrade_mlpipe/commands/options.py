@@ -114,7 +114,8 @@ OPTIONS: dict[str, Arg] = GATE_OPTIONS | {
         help="Register the model that FreqAI's loop trained last for a pair, frozen, as a version of --model-name.",
     ),
     "rollback_version": Arg(
-        "--model-version", metavar="N", help="Version to go back to (default: the one before the current)."
+        "--model-version", dest="model_version", metavar="N",
+        help="Version to go back to (default: the one before the current).",
     ),
     "model_type": Arg(
         "--model-type", choices=list(get_args(ModelType)), help="Estimator."

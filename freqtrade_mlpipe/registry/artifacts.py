@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.mlflow_store import artifact_root, experiment_id
 from freqtrade_mlpipe.registry.calls import StoreCalls
 from freqtrade_mlpipe.run_owner import owner_tags
@@ -65,14 +64,7 @@ class RunArtifacts(StoreCalls):
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         folder.mkdir(parents=True, exist_ok=True)
         repository = self._artifacts(run_id)
-        try:
-            copy = self._call(lambda: repository.download_artifacts(artifact_path, str(folder)))
-        except OSError as error:
-            raise RegistryError(
-                f"The artifacts of run {run_id} cannot be read: {error}. Restore them, or delete "
-                "the version."
-            ) from error
-        return Path(copy)
+        return Path(self._call(lambda: repository.download_artifacts(artifact_path, str(folder))))
 
     def delete_artifacts(self, run_id: str, artifact_path: str) -> None:
         """Remove the artifacts at `artifact_path` of a run, if they are there."""

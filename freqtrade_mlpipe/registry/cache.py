@@ -232,8 +232,14 @@ class BundleCache:
         place = self.path_of(digest)
         if self._is_sound(place, digest) and self._is_trusted(place, digest):
             return place
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".download-", dir=self.root))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=".download-", dir=self.root))
+        except OSError as error:
+            raise RegistryError(
+                f"Bundles cannot be kept in {self.root}: {error.strerror}. It has to be a folder that can be "
+                "written."
+            ) from error
         try:
             copy = download(folder)
             verify_bundle(copy, digest)

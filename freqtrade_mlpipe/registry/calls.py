@@ -51,11 +51,21 @@ class StoreCalls:
     @staticmethod
     def _once(call: Callable[[], T]) -> T:
         from mlflow.exceptions import MlflowException
+        from requests import RequestException
 
         try:
             return call()
         except MlflowException as error:
             raise translate(error) from error
+        except RequestException as error:  # an OSError, too
+            raise RegistryUnavailableError(
+                f"The registry server does not answer: {error}"
+            ) from error
+        except OSError as error:
+            raise RegistryError(
+                f"The registry's files cannot be used: {error}. Check that the folder is there and "
+                "writable, and that the disk is not full."
+            ) from error
 
 
 def _open(tracking_uri: str | None, directory: Path) -> MlflowClient:

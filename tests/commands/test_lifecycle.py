@@ -362,7 +362,8 @@ class TestRollback:
         assert "nobody" in refused(production, "rollback", "--model-name", "nobody")
 
     def test_version_that_never_was_in_production_is_refused(self, two_versions, refused):
-        refused(two_versions, "rollback", "--model-version", "2")
+        message = refused(two_versions, "rollback", "--model-version", "2")
+        assert "Version 2 of trend_classifier never was in production" in message
         assert versions(two_versions)["1"] == "PRODUCTION"
 
     def test_previous_version_is_back_in_production(self, two_versions, capsys):
@@ -370,6 +371,59 @@ class TestRollback:
         assert two_versions.run("rollback", "--notes", "drew down") == 0
         assert "version 1 is back in production" in words(capsys.readouterr().out)
         assert versions(two_versions)["1"] == "PRODUCTION"
+
+    def test_named_version_is_back_in_production_not_the_previous_one(self, two_versions, capsys):
+        registry = two_versions.registry()
+        first = registry.get_version(MODEL_NAME, "1")
+        registry.register_model(model_name=MODEL_NAME, model_path=first.model_path)
+        for version in ("2", "3"):
+            registry.promote_to_production(MODEL_NAME, version, force_reason="test")
+        assert two_versions.run("rollback", "--model-version", "1") == 0
+        assert "version 1 is back in production" in words(capsys.readouterr().out)
+        assert versions(two_versions)["1"] == "PRODUCTION"
+
+
+class TestStore:
+    def test_damaged_files_are_found_before_anything_is_said_to_be_fine(
+        self, production, refused, capsys
+    ):
+        for path in (production.registry_directory / "artifacts").rglob("model.txt"):
+            path.write_bytes(path.read_bytes().replace(b"num_leaves=7", b"num_leaves=6"))
+        said = "The stored files of version 1 of trend_classifier are damaged"
+        for command in (["validate"], ["promote"], ["rollback", "--model-version", "1"]):
+            assert said in refused(production, *command)
+        assert production.run("doctor", "--json") == 0
+        (problem,) = json.loads(capsys.readouterr().out)
+        assert (problem["mendable"], problem["mended"]) == (True, False)
+        assert production.run("doctor", "--all", "--yes") == 0
+        assert production.run("promote") == 0
+
+    def test_database_with_damaged_pages_is_named(self, production, capsys):
+        database = production.registry_directory / "mlflow.db"
+        data = bytearray(database.read_bytes())
+        for page in range(4096, len(data), 4096):
+            data[page : page + 60] = b"\xff" * 60
+        database.write_bytes(data)
+        for command in ("list-models", "promote", "doctor"):
+            assert production.run(command) == 2
+            err = words(capsys.readouterr().err)
+            assert "mlflow.db" in err
+            assert "backup" in err
+            assert "Traceback" not in err
+
+    def test_file_where_a_folder_should_be_is_named(self, production, capsys):
+        """As good as a folder that cannot be written, which does not stop root."""
+        cache = production.registry_directory / "cache"
+        for path in (cache, production.registry_directory / "artifacts"):
+            path.rename(path.with_name(f"{path.name}-kept"))
+            path.write_text("")
+            command = ["show-model"] if path == cache else ["doctor", "--yes"]
+            assert production.run(*command) == 2
+            err = words(capsys.readouterr().err)
+            assert str(path) in err.replace(" ", "")
+            assert "Traceback" not in err
+            path.unlink()
+            path.with_name(f"{path.name}-kept").rename(path)
 
 
 class TestLooking:
