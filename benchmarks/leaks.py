@@ -29,10 +29,14 @@ from freqtrade_mlpipe.trainer import ModelTrainer
 HORIZON = 12
 MARK = "  does not hold 0.5"
 CANDLE = pd.Timedelta("1h")
-LABELS = [
-    *itertools.product(("direction", "threshold", "triple_barrier"), (2, 3)),
-    ("forward_return", 2),
-]
+LABELS = {
+    **{
+        f"{kind}-{classes}": (kind, classes)
+        for kind in ("direction", "threshold", "triple_barrier")
+        for classes in (2, 3)
+    },
+    "forward_return": ("forward_return", 2),
+}
 SPLITS = {
     "timeseries": {},
     "sliding": {"cv_method": "timeseries", "train_window_candles": 800},
@@ -116,11 +120,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=list(SPLITS))
+    parser.add_argument("--labels", nargs="+", default=list(LABELS), choices=list(LABELS))
     arguments = parser.parse_args()
     pooled: list[list[float]] = [[] for _ in range(arguments.seeds)]
-    for (kind, classes), split, model in itertools.product(
-        LABELS, arguments.splits, arguments.models
+    for name, split, model in itertools.product(
+        arguments.labels, arguments.splits, arguments.models
     ):
+        kind, classes = LABELS[name]
         found = [
             skill(kind, classes, split, model, seed, arguments.candles, arguments.trials)
             for seed in range(arguments.seeds)
@@ -128,7 +134,6 @@ def main() -> None:
         scores, searched = map(list, zip(*found, strict=True))
         for of_seed, score in zip(pooled, scores, strict=True):
             of_seed.append(score)
-        name = f"{kind} {classes}" if kind != "forward_return" else kind
         print(
             f"{name:18} {split:12} {model:14} "
             f"out of sample {interval(scores, MARK)} · search {interval(searched)}",
