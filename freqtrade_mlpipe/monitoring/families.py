@@ -18,6 +18,7 @@ from freqtrade_mlpipe.monitoring.windows import Bins, Directions, Floats, Ints, 
 
 _TAIL = 0.001
 _MOST_RANGED = 200_000
+_MOST_CORRELATED = 20_000
 _USUAL_QUANTILE = 0.95
 _OUTCOME_SUMS = ("loss", "hit", "predicted", "true", "expected", "realised", "trades", "rows")
 
@@ -175,10 +176,11 @@ class FeatureFamily(Family):
         return np.stack(columns, axis=1)
 
     def fitted_on(self, observed: Observed) -> FeatureFamily:
-        """With the range of these rows."""
+        """With the range of these rows, and the directions in which they move."""
         assert observed.features is not None
         low, high, most = usual_range(observed.features)
-        return replace(self, low=low, high=high, most_outside=most)
+        directions = directions_of(self.levels, observed.features)
+        return replace(self, low=low, high=high, most_outside=most, directions=directions)
 
     def furthest(self, window: Floats, usual: Mapping[str, Any], n: int = 3) -> list[str]:
         """Names of the features that have moved most for what is usual of them."""
@@ -294,6 +296,12 @@ def changes_of(
     with np.errstate(over="ignore", invalid="ignore"):
         found[1:][follows] = (X[1:] - X[:-1])[follows]
     return found
+
+
+def directions_of(levels: Bins, X: NDArray[np.float32]) -> Directions:
+    """How the normal scores of features move together in these rows."""
+    some = X[:: max(1, len(X) // _MOST_CORRELATED)]
+    return Directions.of(levels.scores()[np.arange(len(levels.names)), levels.codes(some)])
 
 
 def usual_range(X: NDArray[np.float32]) -> tuple[Floats, Floats, float]:

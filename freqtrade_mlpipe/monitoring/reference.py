@@ -25,6 +25,7 @@ from freqtrade_mlpipe.monitoring.families import (
     OutcomeFamily,
     PredictionFamily,
     changes_of,
+    directions_of,
     outcome_sums,
     usual_range,
 )
@@ -43,7 +44,6 @@ _MOST_PAIRS = 32
 """Pairs that limits are made from; more of them move together, and add little."""
 _SUBSETS = 6
 _FOLDS = 4
-_MOST_CORRELATED = 20_000
 _MONTHS = 200
 
 
@@ -121,7 +121,8 @@ def monitoring_baseline(
     content["changes"] = _changes(seen, learned.columns, candle)
     low, high, most = usual_range(learned.to_numpy(np.float32))
     content["range"] = {"low": low.tolist(), "high": high.tolist(), "most_outside": most}
-    content["directions"] = _directions(baseline, content["columns"], learned).to_dict()
+    levels_of = Bins.from_baseline(baseline, content["columns"])
+    content["directions"] = directions_of(levels_of, learned.to_numpy(np.float32)).to_dict()
     content["predictions"] = drift_baseline(pd.DataFrame({"predicted": answered.predicted}))
     content["outcomes"] = outcome_sums(answered.outcomes)
     families = _families(baseline, content)
@@ -215,14 +216,6 @@ def _changes(seen: Observed, names: pd.Index, candle: pd.Timedelta) -> dict[str,
     return found
 
 
-def _directions(
-    baseline: Mapping[str, Any], columns: Sequence[str], learned: pd.DataFrame
-) -> Directions:
-    bins = Bins.from_baseline(baseline, columns)
-    some = learned.to_numpy(np.float32)[:: max(1, len(learned) // _MOST_CORRELATED)]
-    return Directions.of(bins.scores()[np.arange(len(columns)), bins.codes(some)])
-
-
 def _levels(
     family: Family, rows: Observed, plan: Plan, candle: pd.Timedelta, share: float,
     rng: np.random.Generator,
@@ -237,40 +230,52 @@ def _levels(
     families = [family.fitted_on(rows.of(fold != k)) for k in range(_FOLDS)]
     n_pairs = 1
     while n_pairs <= len(pairs):
-        tables = [
+        stretches = [
             _filled(_table(families, rows, fold, unit - first, n_units, some))
             for some in _subsets(pairs, n_pairs, rng)
         ]
-        tables = [t for t in tables if len(t) >= LEAST_WINDOWS * plan.units_per_window]
-        if tables:
-            yield _level(family, tables, n_pairs, plan, share, rng)
+        stretches = [
+            some for some in stretches if len(some.sums) >= LEAST_WINDOWS * plan.units_per_window
+        ]
+        if stretches:
+            yield _level(family, families, stretches, n_pairs, plan, share, rng)
         n_pairs *= 2
 
 
+@dataclass(frozen=True, eq=False)
+class _Stretches:
+    """Sums of a family over the stretches of some pairs, and the fold that each stretch is in."""
+
+    sums: Floats
+    fold: Ints
+
+
 def _level(
-    family: Family, tables: Sequence[Floats], n_pairs: int, plan: Plan, share: float,
-    rng: np.random.Generator,
+    family: Family, apart: Sequence[Family], stretches: Sequence[_Stretches], n_pairs: int, plan: Plan,
+    share: float, rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     w = plan.units_per_window
+    tables = [some.sums for some in stretches]
     unbroken = np.concatenate([sliding_sums(table, w) for table in tables])
     usual = family.usual(unbroken)
     months = month_windows(
         tables, plan, _MONTHS, rng, lambda sums: family.measure(sums, usual, training=True)
     )
-    windows = np.concatenate([_apart(family, sliding_sums(table, w)) for table in tables])
+    windows = np.concatenate([_as_if_new(apart, some, w) for some in stretches])
     limits = limits_of(windows, months, share, max(len(table) for table in tables), plan)
     return {"n_pairs": n_pairs, "usual": usual, **limits.to_dict()}
 
 
-def _apart(family: Family, windows: Floats) -> Floats:
-    """Components of the windows of each fold by what is usual in the others: a bot's windows are new to it, too."""
-    fold = np.arange(len(windows)) * _FOLDS // len(windows)
-    return np.concatenate(
-        [
-            family.measure(windows[fold == k], family.usual(windows[fold != k]), training=True)
-            for k in range(_FOLDS)
-        ]
-    )
+def _as_if_new(apart: Sequence[Family], stretches: _Stretches, width: int) -> Floats:
+    """Components of each window by what others teach, and a family that has not seen it: a bot's are new to it, too."""
+    windows = sliding_sums(stretches.sums, width)
+    unseen = stretches.fold[width // 2 :][: len(windows)]
+    part = np.arange(len(windows)) * _FOLDS // len(windows)  # a pair may have been listed late
+    found = []
+    for own, k in sorted(set(zip(part.tolist(), unseen.tolist(), strict=True))):
+        usual = apart[k].usual(windows[part != own])
+        found.append(apart[k].measure(windows[(part == own) & (unseen == k)], usual, training=True))
+    return np.concatenate(found)
 
 
 def sliding_sums(table: Floats, width: int) -> Floats:
@@ -290,10 +295,12 @@ def _table(
     return np.asarray(sum(table for table in tables if table is not None))
 
 
-def _filled(table: Floats) -> Floats:
+def _filled(table: Floats) -> _Stretches:
     """Without the stretches in which a pair was not traded yet, or candles are missing."""
     n_rows = table[:, -1]
-    return table[n_rows >= 0.8 * np.median(n_rows[n_rows > 0])] if n_rows.any() else table[:0]
+    fold = np.arange(len(table)) * _FOLDS // len(table)
+    enough = n_rows >= 0.8 * np.median(n_rows[n_rows > 0]) if n_rows.any() else n_rows > 0
+    return _Stretches(table[enough], fold[enough])
 
 
 def _subsets(pairs: Any, size: int, rng: np.random.Generator) -> list[Any]:
