@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -135,7 +135,9 @@ SHIFTS = (
 )
 
 
-def repetition(setting: Setting, config: MonitoringConfig, seed: int) -> dict[str, bool]:
+def repetition(
+    setting: Setting, config: MonitoringConfig, seed: int, shifts: Sequence[Shift] = SHIFTS
+) -> dict[str, bool]:
     """Whether an alarm was raised: in a month without change, and within 300 candles of each change."""
     rng = np.random.default_rng(seed)
     window, n = config.window_candles, setting.n_training
@@ -146,7 +148,7 @@ def repetition(setting: Setting, config: MonitoringConfig, seed: int) -> dict[st
     labels = LabelConfig(kind="direction", horizon_candles=setting.horizon)
     raised = {"no change": alarm(reference, quiet, setting, config, labels, start)}
     before = part(quiet, 0, window)
-    for shift in SHIFTS:
+    for shift in shifts:
         after = shift.plant(part(quiet, window, window + WITHIN_CANDLES))
         both = Rows(
             *(
@@ -231,6 +233,7 @@ SETTINGS = {
     "1 pair, two years, AR(0.9)": Setting(phi=0.9),
     "1 pair, two years, AR(0.99)": Setting(phi=0.99),
     "1 pair, half a year, AR(0.97)": Setting(n_training=4_320),
+    "1 pair, three months, AR(0.97)": Setting(n_training=2_160),
     "4 pairs, two years, AR(0.97), horizon 24": Setting(n_pairs=4, horizon=24, n_features=20),
 }
 
@@ -239,13 +242,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument(
+        "--first-seed", type=int, default=0, help="To try other markets (default: 0)."
+    )
+    parser.add_argument(
         "--setting", action="append", choices=list(SETTINGS), help="May be repeated."
     )
     arguments = parser.parse_args()
     config = MonitoringConfig()
     for name in arguments.setting or SETTINGS:
         started = time.process_time()
-        found = [repetition(SETTINGS[name], config, seed) for seed in range(arguments.repetitions)]
+        first = arguments.first_seed
+        seeds = range(first, first + arguments.repetitions)
+        found = [repetition(SETTINGS[name], config, seed) for seed in seeds]
         n = len(found)
         print(f"\n{name}: {n} repetitions, {(time.process_time() - started) / n:.2f} s of CPU each")
         for what in found[0]:

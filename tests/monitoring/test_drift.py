@@ -231,3 +231,10 @@ def test_alarms_are_rare_without_a_change_and_sure_with_one():
     for shift in SHIFTS:
         if ("all features" in shift.name and "0.5" not in shift.name) or "errors" in shift.name:
             assert sum(one[shift.name] for one in found) >= 11, shift.name
+
+
+def test_half_a_year_of_training_makes_no_false_alarms():
+    """Directions fitted to the very windows that limits come from made every second month of new ones an alarm."""
+    setting = Setting(n_training=3_600)
+    found = [repetition(setting, CONFIG, seed, shifts=())["no change"] for seed in range(6)]
+    assert sum(found) <= 1
