@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PASSWORD = "hunter2-of-the-database"
-START_SECONDS = 90
+START_SECONDS = 180
 _NEEDED = "import mlflow.server, psycopg2, fastapi"
 _UNPRIVILEGED = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""
@@ -47,12 +47,14 @@ class Server:
     ----------
     uri
         Of the MLflow server.
+    artifacts
+        The folder that it keeps artifacts in.
     postgres, mlflow
         The processes.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root, self._data = root, root / "postgres"
+        self._root, self._data, self.artifacts = root, root / "postgres", root / "artifacts"
         self._ports = {"postgres": free_port(), "mlflow": free_port()}
         self._user = _unprivileged()
         self.uri = f"http://127.0.0.1:{self._ports['mlflow']}"
@@ -78,7 +80,7 @@ class Server:
         port = self._ports["mlflow"]
         command = [
             _python(), "-m", "mlflow", "server", "--serve-artifacts",
-            "--artifacts-destination", (self._root / "artifacts").as_uri(),
+            "--artifacts-destination", self.artifacts.as_uri(),
             "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         ]  # fmt: skip
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "MLFLOW_"))}
@@ -92,7 +94,7 @@ class Server:
         with log.open("wb") as output:
             self.mlflow = subprocess.Popen(
                 command, stdout=output, stderr=output, env=environment, cwd=self._root,
-                start_new_session=True,
+                process_group=0,
             )  # fmt: skip
         self.wait_until_ready()
         return self.mlflow
@@ -100,6 +102,21 @@ class Server:
     def wait_until_ready(self) -> None:
         """Wait until the server answers from its database."""
         _wait(lambda: _answers(self.uri), self.mlflow, self._root / "mlflow.log")
+
+    def kill_mlflow(self) -> None:
+        """Kill the MLflow server alone with signal 9."""
+        _end_group(self.mlflow, signal.SIGKILL)
+
+    def hold_mlflow(self) -> None:
+        """Let the MLflow server hang: it accepts connections and answers nothing."""
+        os.killpg(self.mlflow.pid, signal.SIGSTOP)
+
+    def revive_mlflow(self) -> None:
+        """End its hanging; start it again if it was killed."""
+        if self.mlflow.poll() is None:
+            os.killpg(self.mlflow.pid, signal.SIGCONT)
+        else:
+            self.start_mlflow()
 
     def stop(self) -> None:
         """End both."""

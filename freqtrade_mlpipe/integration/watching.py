@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_JOURNAL = "journal"
+"""The kind of trouble, see `Notifier`."""
+
 
 def start_watching(live: LiveServing, strategy: IStrategy, config: MLPipeConfig) -> None:
     """Give the serving of a bot its journal and its watch; without them, if they cannot be had, it trades as well."""
@@ -39,9 +42,17 @@ def _start(live: LiveServing, strategy: IStrategy, config: MLPipeConfig) -> None
 
     of_bot: dict[str, Any] = strategy.config
     directory = config.registry.directory
-    journal = LiveJournal(
-        journal_path(directory, of_bot.get("bot_name")), config.monitoring.max_journal_mb * 2**20
-    )
+    path = journal_path(directory, of_bot.get("bot_name"))
+    notifier = live.notifier  # `live` itself would never end: the journal's thread holds on to this
+
+    def report(problem: str | None) -> None:
+        if problem is None:
+            notifier.over(_JOURNAL, f"{path} is written again.")
+        else:
+            text = f"{path} cannot be written ({problem}). Live predictions wait in memory."
+            notifier.trouble(_JOURNAL, text)
+
+    journal = LiveJournal(path, config.monitoring.max_journal_mb * 2**20, report)
     me = weakref.ref(strategy)
 
     def find(version: str, digest: str) -> WatchedModel:

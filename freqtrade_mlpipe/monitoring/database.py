@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ _MAX_SET_ASIDE = 3
 _SIDE_FILES = ("", "-wal", "-shm")
 
 Row = tuple[Any, ...]
+Report = Callable[[str | None], None]
+"""Told in the thread that writes: why nothing can be written, and None once it can again."""
 
 
 class Database:
@@ -42,13 +44,19 @@ class Database:
         ``CREATE TABLE IF NOT EXISTS`` statements.
     trimmed
         The table that grows.
+    report
+        Called when trouble begins and when it is over; by default both are logged.
     """
 
-    def __init__(self, path: Path, schema: str, trimmed: str, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, path: Path, schema: str, trimmed: str, max_bytes: int = MAX_BYTES,
+        report: Report | None = None,
+    ) -> None:  # fmt: skip
         self.path = path
         self._schema = schema
         self._trimmed = trimmed
         self._max_bytes = max_bytes
+        self._tell = report or self._log
         self._waiting: deque[tuple[str, Row]] = deque(maxlen=_MAX_WAITING)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -200,13 +208,17 @@ class Database:
 
     def _report(self, problem: str | None) -> None:
         """Say it once when it begins and once when it is over."""
-        if problem and not self._problem:
+        if bool(problem) != bool(self._problem):
+            self._tell(problem)
+        self._problem = problem
+
+    def _log(self, problem: str | None) -> None:
+        if problem:
             logger.warning(
                 "%s cannot be written (%s); live predictions wait in memory.", self.path, problem
             )
-        elif self._problem and not problem:
+        else:
             logger.warning("%s is written again.", self.path)
-        self._problem = problem
 
     def _trim(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest tenth while the file is too large; its pages are used again, the file does not shrink."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from freqtrade_mlpipe.monitoring.database import MAX_BYTES, Database, Row
+from freqtrade_mlpipe.monitoring.database import MAX_BYTES, Database, Report, Row
 
 Role = Literal["production", "challenger"]
 
@@ -89,6 +89,8 @@ class LiveJournal:
         ``user_data/mlpipe/live/<bot name>.sqlite``, see `journal_path`.
     max_bytes
         Beyond it the oldest predictions are forgotten.
+    report
+        See `Database`.
 
     Examples
     --------
@@ -101,8 +103,10 @@ class LiveJournal:
     >>> journal.close()
     """
 
-    def __init__(self, path: Path | str, max_bytes: int = MAX_BYTES) -> None:
-        self.database = Database(Path(path), _SCHEMA, "predictions", max_bytes)
+    def __init__(
+        self, path: Path | str, max_bytes: int = MAX_BYTES, report: Report | None = None
+    ) -> None:
+        self.database = Database(Path(path), _SCHEMA, "predictions", max_bytes, report)
 
     @property
     def path(self) -> Path:

@@ -12,23 +12,26 @@ the exchange may be `replay` in the same process: `in_process_config`). Both end
 `stop_together`; `stop`, `kill` and `start` again are for tests of failures. With a pace above 1 the programs run under
 `paced.py`, for which the development dependency time-machine must be installed, and otherwise unchanged: candles are
 minutes of *shown* time, so that at pace 10 a one-minute candle passes in six seconds. Waiting is counted in real
-seconds. A program that reached for another machine fails in `stop` (`tests.replay.netguard`).
+seconds. Faults: `Clock.jump`, and a `Wire` between a bot and the exchange's streams, to be cut. A program that reached
+for another machine fails in `stop` (`tests.replay.netguard`).
 """
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -42,13 +45,18 @@ PACED = Path(__file__).parent / "paced.py"
 FREQTRADE = ("freqtrade.main", str(Path(sys.executable).with_name("freqtrade")))
 MLPIPE = ("freqtrade_mlpipe.main", str(Path(sys.executable).with_name("freqtrade-mlpipe")))
 USER, PASSWORD = "bot", "secret"
+_LOG_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ - "
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The time that programs of a test see: `pace` seconds in each real one, counted from now."""
+    """The time that programs of a test see: `pace` seconds in each real one, counted from now.
+
+    `jump_file` makes a clock that can `jump`; give one such to a single program only.
+    """
 
     pace: float = 1.0
+    jump_file: Path | None = None
     monotonic: float = field(default_factory=time.monotonic)
     shown: float = field(default_factory=time.time)
 
@@ -60,6 +68,13 @@ class Clock:
         """Seconds since the epoch, as the programs see them."""
         return self.shown + self.pace * (time.monotonic() - self.monotonic)
 
+    def jump(self, hours: float) -> None:
+        """Set the clock wrong by so many hours; 0 makes it right again."""
+        assert self.jump_file is not None
+        written = self.jump_file.with_suffix(".new")
+        written.write_text(str(hours * 3600), encoding="ascii")
+        written.replace(self.jump_file)
+
     def command(self, program: tuple[str, str], *words: str) -> list[str]:
         """The command line that runs a program (its module and its executable) under this clock."""
         module, executable = program
@@ -68,7 +83,7 @@ class Clock:
             start = [executable] if program == FREQTRADE else [sys.executable, "-m", module]
             return [*start, *words]
         times = [repr(value) for value in (self.pace, self.monotonic, self.shown)]
-        return [sys.executable, str(PACED), *times, module, *words]
+        return [sys.executable, str(PACED), *times, str(self.jump_file or ""), module, *words]
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -236,6 +251,60 @@ class ReplayServer(_Program):
             return json.load(answer)
 
 
+class Wire:
+    """A way to a port of this machine that can be cut: `port` here leads to `target` there.
+
+    Only whole connections are passed on, byte by byte.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._open: set[socket.socket] = set()
+        self._is_cut = False
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.n_accepted = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections at once, and refuse new ones until `mend`."""
+        self._is_cut = True
+        for end in list(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._is_cut = False
+
+    def close(self) -> None:
+        """Cut it for good."""
+        self.cut()
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                near, _ = self._listening.accept()
+                if self._is_cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self.n_accepted += 1
+                self._open |= {near, far}
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+        for end in (one, other):
+            self._open.discard(end)
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 def stop_together(programs: list[_Program]) -> None:
     """Stop what was started: all bots at the same time, then the servers.
 
@@ -259,14 +328,16 @@ def bot_config(
     """A complete dry-run configuration for a bot on the server; keywords replace top-level keys."""
     settings = server.settings(futures=futures)
     settings["exchange"]["pair_whitelist"] = list(pairs)
-    return {**_common(len(pairs)), **settings, **keys}
+    return {**_common(len(pairs), server.clock.pace), **settings, **keys}
 
 
-def in_process_config(datadir: Path, pairs: tuple[str, ...], **keys: Any) -> dict[str, Any]:
+def in_process_config(
+    datadir: Path, pairs: tuple[str, ...], *, pace: float = 1, **keys: Any
+) -> dict[str, Any]:
     """The same for the exchange `replay` inside the bot's process (``Bot(command=MLPIPE)``)."""
     exchange = {"name": "replay", "replay_source": str(datadir), "pair_whitelist": list(pairs)}
     exchange |= keys.pop("exchange", {})
-    return {**_common(len(pairs)), "dry_run": True, "exchange": exchange, **keys}
+    return {**_common(len(pairs), pace), "dry_run": True, "exchange": exchange, **keys}
 
 
 def pricing(side: str) -> dict[str, Any]:
@@ -275,7 +346,7 @@ def pricing(side: str) -> dict[str, Any]:
     return {"entry_pricing": prices, "exit_pricing": prices}
 
 
-def _common(n_pairs: int) -> dict[str, Any]:
+def _common(n_pairs: int, pace: float) -> dict[str, Any]:
     return {
         "timeframe": "1m",
         "stake_currency": "USDT",
@@ -286,7 +357,7 @@ def _common(n_pairs: int) -> dict[str, Any]:
         **pricing("same"),
         "unfilledtimeout": {"entry": 1, "exit": 1, "unit": "minutes"},
         "pairlists": [{"method": "StaticPairList"}],
-        "internals": {"process_throttle_secs": 1, "heartbeat_interval": 0},
+        "internals": {"process_throttle_secs": max(1, pace // 2), "heartbeat_interval": 0},
     }
 
 
@@ -347,6 +418,11 @@ class Bot(_Program):
                 return [dict(row) for row in connection.execute(query, values)]
             except sqlite3.OperationalError:  # tables are still being made, or it is locked
                 return []
+
+    def told(self, text: str) -> int:
+        """How often the operator was told something with this text, over all starts."""
+        lines = re.split(_LOG_TIME, " ".join(self.log.split()))  # freqtrade wraps long lines
+        return sum("Sending rpc strategy_msg" in line and text in line for line in lines)
 
     def trades(self, *, closed: bool | None = None) -> list[dict[str, Any]]:
         """Trades in the order of their opening; `closed` leaves only closed or only open ones."""

@@ -70,7 +70,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     own = folder / "own-candles"
     shutil.copytree(candles, own, copy_function=shutil.copyfile)
     clock, fast = Clock(), Clock(pace=PACE)
-    own_config = in_process_config(own, PERPETUALS, exchange={"replay_speed": SPEED}, **FUTURES)
+    own_config = in_process_config(
+        own, PERPETUALS, pace=PACE, exchange={"replay_speed": SPEED}, **FUTURES
+    )
     in_process = Bot(folder / "in-process", own_config, "BothSides", clock=fast, command=MLPIPE)
     server = ReplayServer(candles, clock=clock, speed=SPEED, folder=folder / "server")
     paced = ReplayServer(candles, clock=fast, speed=SPEED, folder=folder / "paced")
