@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
 from freqtrade_mlpipe.features._correlation import correlate, rank_columns
+from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_columns
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 _FEW_ROWS = 64
 """With more, a column at a time takes less memory."""
+_SORTED_VALUES = 4_000_000
+"""So many values are sorted at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Preprocessor:
         names = tuple(map(str, X.columns))
         if len(set(names)) < len(names):
             raise DataError("Training rows have duplicate feature names; each must be there once.")
-        values = _block(X, names)
+        values = _values(X)
         if values.shape[0] < 2:
             raise DataError(f"Preprocessing needs at least 2 training rows, found {len(values)}.")
         low, high = _extremes(values)
@@ -130,6 +133,10 @@ class Preprocessor:
         DataError
             If columns are missing.
         """
+        if self._inputs.equals(X.columns):
+            values = _values(X)
+            every = len(self.kept_columns) == len(self.input_columns)
+            return self.scale_kept(values if every else values[:, self._kept])
         missing = [name for name in self.input_columns if name not in X.columns]
         if missing:
             shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
@@ -153,6 +160,16 @@ class Preprocessor:
     @cached_property
     def _arrays(self) -> tuple[FloatArray, FloatArray]:
         return np.asarray(self.center, dtype=np.float64), np.asarray(self.scale, dtype=np.float64)
+
+    @cached_property
+    def _inputs(self) -> pd.Index:
+        return pd.Index(self.input_columns, dtype=object)
+
+    @cached_property
+    def _kept(self) -> NDArray[np.intp]:
+        """Positions of the kept columns among the inputs."""
+        kept = pd.Index(self.kept_columns, dtype=object)
+        return np.asarray(self._inputs.get_indexer(kept), dtype=np.intp)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive `json` unchanged."""
@@ -208,7 +225,10 @@ class Preprocessor:
 
 
 def _block(X: pd.DataFrame, columns: tuple[str, ...]) -> Block:
-    frame = X if tuple(X.columns) == columns else X[list(columns)]
+    return _values(X if tuple(X.columns) == columns else X[list(columns)])
+
+
+def _values(frame: pd.DataFrame) -> Block:
     try:
         return np.asarray(frame.to_numpy(dtype=np.float32, na_value=np.nan))
     except (TypeError, ValueError) as error:
@@ -257,11 +277,27 @@ def _scales(
     center, scale = np.zeros(len(kept)), np.ones(len(kept))
     if not config.scale_features or config.scaling_method == "none":
         return center, scale
+    if config.scaling_method == "robust":
+        return _robust_scales(values, kept)
     for position, source in enumerate(kept):
         column = values[:, source].astype(np.float64)
         column = column[~np.isnan(column)]
-        center[position], spread = _center_and_spread(column, config.scaling_method)
-        scale[position] = spread
+        center[position], scale[position] = _center_and_spread(column, config.scaling_method)
+    return center, scale
+
+
+def _robust_scales(values: Block, kept: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+    """Medians and interquartile ranges; the standard deviation of a column whose quartiles are one."""
+    at_once = max(1, _SORTED_VALUES // len(values))
+    quartiles = []
+    for start in range(0, len(kept), at_once):
+        columns, counts = sorted_columns(values[:, kept[start : start + at_once]])
+        quartiles.append(quantiles_of_sorted(columns, counts, (0.25, 0.5, 0.75)))
+    low, center, high = np.concatenate(quartiles).T
+    scale = high - low
+    for position in np.flatnonzero(~(high > low)):
+        column = values[:, kept[position]].astype(np.float64)
+        scale[position] = column[~np.isnan(column)].std()
     return center, scale
 
 
@@ -271,9 +307,4 @@ def _center_and_spread(column: FloatArray, method: str) -> tuple[float, float]:
     if method == "symmetric":
         low, high = float(column.min()), float(column.max())
         return (low + high) / 2, (high - low) / 2
-    if method == "robust":
-        low, median, high = np.quantile(column, [0.25, 0.5, 0.75])
-        if high > low:
-            return float(median), float(high - low)
-        return float(median), float(column.std())
     return float(column.mean()), float(column.std())

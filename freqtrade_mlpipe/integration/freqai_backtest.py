@@ -15,7 +15,7 @@ import pandas as pd
 from freqtrade.strategy import IStrategy
 
 import freqtrade_mlpipe
-from freqtrade_mlpipe.exceptions import MLPipeError, TrainingError
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, TrainingError
 from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeKitchen, feature_matrix
 from freqtrade_mlpipe.integration.freqai_labels import Labels
@@ -227,14 +227,15 @@ class BacktestRun:
 
     def _model(self, window: Window) -> tuple[WindowModel, Judged, float]:
         """The window's model from its folder, else trained; the rows it is judged on; seconds of training."""
-        if stored_key(window.folder) == window.key:
-            model = read_window(window.folder)[0]
-            return model, judged_rows(window.rows, self.owner.plan, model.guard), 0.0
+        stored = _stored(window)
+        if stored is not None:
+            return stored, judged_rows(window.rows, self.owner.plan, stored.guard), 0.0
         started = time.perf_counter()
         model, judged = train_window(window.rows, self.owner.plan)
         seconds = time.perf_counter() - started
         if self.owner.save_backtest_models:
-            save_window(window.folder, model, window.rows.features, self._origin(window))
+            origin = self._origin(window)
+            save_window(window.folder, model, window.rows.features, origin, synced=False)
         return model, judged, seconds
 
     def _origin(self, window: Window) -> Origin:
@@ -258,6 +259,17 @@ class BacktestRun:
             window.pair, window.trained_at, model, decision,
             {"coverage": usable, "train_seconds": seconds},
         )  # fmt: skip
+
+
+def _stored(window: Window) -> WindowModel | None:
+    """The window's model from its folder; None where there is none, or a damaged one."""
+    if stored_key(window.folder) != window.key:
+        return None
+    try:
+        return read_window(window.folder)[0]
+    except BundleError as error:
+        logger.warning("%s: trained again: %s", window.pair, error)
+        return None
 
 
 def prediction_table(

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_columns
+
 BASELINE_FILE = "drift_baseline.json"
 _LEAST_SHARE = 1e-4
+_COLUMNS_AT_ONCE = 64
 
 
 def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
@@ -35,7 +38,15 @@ def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
     >>> baseline["features"]["a"]["edges"]
     [1.5]
     """
-    features = {str(name): _bins(X[name].to_numpy(np.float64), n_bins) for name in X.columns}
+    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
+    features: dict[str, object] = {}
+    for start in range(0, X.shape[1], _COLUMNS_AT_ONCE):
+        part = X.iloc[:, start : start + _COLUMNS_AT_ONCE]
+        block = part.to_numpy(np.float32)
+        columns, counts = sorted_columns(np.where(np.isfinite(block), block, np.nan))
+        edges = quantiles_of_sorted(columns, counts, shares)
+        for name, column, count, cuts in zip(part.columns, columns, counts, edges, strict=True):
+            features[str(name)] = _bins(column[:count], len(X), cuts)
     return {"n_rows": len(X), "features": features}
 
 
@@ -74,15 +85,16 @@ def stability_index(baseline: Mapping[str, Any], X: pd.DataFrame) -> pd.Series[f
     return pd.Series(found, dtype=np.float64)
 
 
-def _bins(values: np.ndarray, n_bins: int) -> dict[str, object]:
-    finite = values[np.isfinite(values)]
-    missing = 1.0 - len(finite) / len(values) if len(values) else 1.0
-    if len(finite) == 0:
+def _bins(ordered: np.ndarray, n_rows: int, edges: np.ndarray) -> dict[str, object]:
+    """Bins of a column's finite values in ascending order."""
+    missing = 1.0 - len(ordered) / n_rows if n_rows else 1.0
+    if not len(ordered):
         return {"edges": [], "frequencies": [], "missing": missing}
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, n_bins + 1)[1:-1]))
-    counts = np.bincount(np.searchsorted(edges, finite, side="left"), minlength=len(edges) + 1)
+    edges = edges[np.r_[True, edges[1:] > edges[:-1]]]
+    below = np.searchsorted(ordered.astype(np.float64), edges, side="right")
+    counts = np.diff(below, prepend=0, append=len(ordered))
     return {
         "edges": edges.tolist(),
-        "frequencies": (counts / len(finite)).tolist(),
+        "frequencies": (counts / len(ordered)).tolist(),
         "missing": missing,
     }

@@ -15,7 +15,7 @@ def encode_table(frame: pd.DataFrame) -> bytes:
     """
     import pyarrow as pa
 
-    table = pa.table({str(name): _arrow(frame[name]) for name in frame.columns})
+    table = pa.table({str(name): _arrow(column) for name, column in frame.items()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(
         sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=None)
@@ -51,6 +51,8 @@ def decode_table(name: str, data: bytes, *, max_rows: int) -> pd.DataFrame:
 def _arrow(column: pd.Series) -> object:
     import pyarrow as pa
 
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu":
+        return pa.array(column.to_numpy())
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         nanoseconds = pd.DatetimeIndex(column).as_unit("ns").asi8
         return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))

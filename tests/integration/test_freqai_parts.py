@@ -563,7 +563,7 @@ def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_atomically", killed)
+    monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         save_window(folder, train_window(rows, plan())[0], rows.features, origin("new"))
     assert stored_key(folder) == "old"
