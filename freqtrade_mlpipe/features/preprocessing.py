@@ -19,8 +19,8 @@ from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_colu
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
-_FEW_ROWS = 64
-"""With more, a column at a time takes less memory."""
+_ROWS_AT_ONCE = 256
+"""So many rows are scaled at a time: in double precision they still fit into the processor's cache."""
 _SORTED_VALUES = 4_000_000
 """So many values are sorted at a time."""
 
@@ -149,12 +149,12 @@ class Preprocessor:
     def scale_kept(self, values: Block) -> Block:
         """What `transform` gives, from the values of the kept columns, shape (n, n_kept)."""
         center, divisor = self._arrays
-        if len(values) <= _FEW_ROWS:
-            return ((values.astype(np.float64) - center) / divisor).astype(np.float32, order="C")
         scaled = np.empty(values.shape, dtype=np.float32)
-        for position in range(values.shape[1]):
-            column = values[:, position].astype(np.float64)
-            scaled[:, position] = (column - center[position]) / divisor[position]
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            part = values[start : start + _ROWS_AT_ONCE].astype(np.float64, order="C")
+            part -= center
+            part /= divisor
+            scaled[start : start + _ROWS_AT_ONCE] = part
         return scaled
 
     @cached_property

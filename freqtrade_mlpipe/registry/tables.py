@@ -15,7 +15,7 @@ def encode_table(frame: pd.DataFrame) -> bytes:
     """
     import pyarrow as pa
 
-    table = pa.table({str(name): _arrow(column) for name, column in frame.items()})
+    table = pa.table(dict(zip(map(str, frame.columns), _arrays(frame), strict=True)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(
         sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=None)
@@ -48,11 +48,27 @@ def decode_table(name: str, data: bytes, *, max_rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _arrays(frame: pd.DataFrame) -> list[object]:
+    import pyarrow as pa
+
+    kinds = frame.dtypes.to_numpy()
+    found: list[object] = [None] * len(kinds)
+    for kind in set(kinds):
+        places = np.flatnonzero(kinds == kind)
+        if isinstance(kind, np.dtype) and kind.kind in "fiu":
+            # Together: a hundred columns one by one take longer than all the rest of a small table.
+            columns = frame.iloc[:, places].to_numpy().T
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
+        else:
+            arrays = [_arrow(column) for _, column in frame.iloc[:, places].items()]
+        for place, array in zip(places, arrays, strict=True):
+            found[place] = array
+    return found
+
+
 def _arrow(column: pd.Series) -> object:
     import pyarrow as pa
 
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu":
-        return pa.array(column.to_numpy())
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         nanoseconds = pd.DatetimeIndex(column).as_unit("ns").asi8
         return pa.array(nanoseconds, pa.timestamp("ns", tz="UTC"))

@@ -546,7 +546,7 @@ def test_files_of_a_bot_are_whole_after_a_failed_write(tmp_path, monkeypatch):
     before = found.pair_dictionary_path.read_bytes()
     found.pair_dict["A/B"]["trained_timestamp"] = 7
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", killed)
@@ -560,7 +560,7 @@ def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
     folder = tmp_path / "sub-train-A_B_1700000000"
     save_window(folder, train_window(rows, plan())[0], rows.features, origin("old"))
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_file", killed)
