@@ -202,6 +202,7 @@ class BacktestRun:
             targets=targets,
             horizon_candles=labels.horizon_candles,
             span=(ahead.index[0], ahead.index[-1] + candle),
+            forward=labels.forward[first:last],
         )
         learned = b"".join(digests[first:last])
         key = content_key(

@@ -23,10 +23,11 @@ from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
 from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_file
 from freqtrade_mlpipe.registry.loading import load_bundle
-from freqtrade_mlpipe.registry.selftest import selftest_from_rows
+from freqtrade_mlpipe.registry.selftest import MAX_ROWS, selftest_from_rows
+from freqtrade_mlpipe.registry.tables import decode_table, encode_table
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 
-WINDOW_FILE, GUARD_FILE = "window.json", "outliers.npz"
+WINDOW_FILE, GUARD_FILE, JUDGED_FILE = "window.json", "outliers.npz", "judged.feather"
 _FORMAT = 1
 _SELF_TEST_ROWS = 32
 _GROUPS = ("price", "volume", "momentum", "volatility", "trend", "statistics", "time")
@@ -91,7 +92,10 @@ def save_window(
         guard = None if model.guard is None else model.guard.to_bytes()
         if guard is not None:
             write_file(unfinished / GUARD_FILE, guard, synced=synced)
-        described = json.dumps(_describe(model, digests, guard, origin))
+        judged = None if model.judged is None else encode_table(model.judged)
+        if judged is not None:
+            write_file(unfinished / JUDGED_FILE, judged, synced=synced)
+        described = json.dumps(_describe(model, digests, (guard, judged), origin))
         write_file(unfinished / WINDOW_FILE, described.encode(), synced=synced)
 
 
@@ -135,8 +139,12 @@ def _revision() -> str | None:
 
 
 def _describe(
-    model: WindowModel, digests: list[str], guard: bytes | None, origin: Origin
+    model: WindowModel,
+    digests: list[str],
+    extras: tuple[bytes | None, bytes | None],
+    origin: Origin,
 ) -> dict[str, Any]:
+    guard, judged = extras
     return {
         "format": _FORMAT,
         "pair": origin.pair,
@@ -152,6 +160,7 @@ def _describe(
         "parameters": {name: dict(found) for name, found in model.parameters.items()},
         "n_trials": model.n_trials,
         "outliers": None if guard is None else sha256(guard),
+        "judged": None if judged is None else sha256(judged),
         **origin.notes,
     }  # fmt: skip
 
@@ -195,6 +204,22 @@ def read_window(folder: Path) -> tuple[WindowModel, dict[str, Any]]:
             f"{folder / WINDOW_FILE} is malformed: {error!r}. Train again."
         ) from error
     return model, content
+
+
+def read_judged(folder: Path, described: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The judged rows of a folder; None where none were kept.
+
+    Raises
+    ------
+    BundleError
+        They are damaged.
+    """
+    if described.get("judged") is None:
+        return None
+    data = read_file(folder / JUDGED_FILE)
+    if sha256(data) != described["judged"]:
+        raise BundleError(f"{folder / JUDGED_FILE} was changed. Train again.")
+    return decode_table(JUDGED_FILE, data, max_rows=MAX_ROWS)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FreqaiConfig
 from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.integration.freqai_evidence import judged_table
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import judged_share
 from freqtrade_mlpipe.integration.freqai_targets import Target
@@ -55,6 +56,7 @@ class WindowRows:
     targets : what they are.
     horizon_candles : how far they look ahead.
     span : first candle the window's model may predict, and the first one it may not (None: without end).
+    forward : `trade_returns` of the rows, shape (n,).
     """
 
     features: pd.DataFrame
@@ -62,6 +64,7 @@ class WindowRows:
     targets: tuple[Target, ...]
     horizon_candles: int
     span: tuple[pd.Timestamp, pd.Timestamp | None]
+    forward: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,7 @@ class WindowModel:
     statistics : mean and standard deviation of each numeric target over the training rows; 0 and 0 of classes.
     metrics : of the judged rows, by name; of several targets with the target's name before it.
     parameters : what each member was fitted with, by target.
+    judged : `judged_table` of a model with one target, until it is saved.
     """
 
     targets: tuple[Target, ...]
@@ -98,6 +102,7 @@ class WindowModel:
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     guard: OutlierGuard | None = None
     n_trials: int = 0
+    judged: pd.DataFrame | None = None
 
     def predict(self, features: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int_], Floats]:
         """Prediction columns as FreqAI names them, `do_predict` (1 usable, 0 not) and dissimilarity indexes.
@@ -160,7 +165,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
     members: list[Member] = []
     metrics: dict[str, float] = {}
     found: dict[str, Parameters] = {}
-    n_trials = 0
+    n_trials, table = 0, None
     for target in rows.targets:
         data = check_inputs(
             features,
@@ -177,6 +182,8 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         n_trials += tried
         prefix = f"{target.name} " if len(rows.targets) > 1 else ""
         metrics |= {f"{prefix}{k}": v for k, v in _scores(data, judge, member).items()}
+        if split.forward is not None and len(judge) and len(rows.targets) == 1:
+            table = judged_table(data, train, judge, member, split.forward)
     metrics |= {"n_train_rows": len(train), "n_judged_rows": len(judge)}
     model = WindowModel(
         targets=rows.targets,
@@ -188,6 +195,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         parameters=found,
         guard=guard,
         n_trials=n_trials,
+        judged=table,
     )
     return model, split.judged(judge)
 
@@ -214,6 +222,7 @@ class _Split:
     known_at: pd.DatetimeIndex
     train: Ints
     judge: Ints
+    forward: Floats | None
 
     def kept_by(self, guard: OutlierGuard | None) -> tuple[Ints, Ints]:
         """Those of `train` and `judge` that are no outliers."""
@@ -238,7 +247,8 @@ def _split(rows: WindowRows, plan: Plan) -> _Split:
     if share > 0:
         train, judge = tail_slices(dates, known_at, (1 - share, share))
     numbers = {target.name: target.numbers(labels[target.name]) for target in rows.targets}
-    return _Split(features, labels, numbers, known_at, train, judge)
+    forward = None if rows.forward is None else rows.forward[complete]
+    return _Split(features, labels, numbers, known_at, train, judge, forward)
 
 
 def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
