@@ -237,9 +237,7 @@ def _values(frame: pd.DataFrame) -> Block:
 
 def _extremes(values: Block) -> tuple[Block, Block]:
     """Smallest and largest number of each column, NaN for an empty one."""
-    columns = [values[:, position] for position in range(values.shape[1])]
-    low = np.array([np.fmin.reduce(column) for column in columns], dtype=np.float32)
-    return low, np.array([np.fmax.reduce(column) for column in columns], dtype=np.float32)
+    return np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
 
 
 def _follow_better(
@@ -259,15 +257,16 @@ def _follow_better(
         target = y[known].astype(np.float32)[:, None]
         relevance = np.abs(correlate(rows, rank_columns(target) if spearman else target)[:, 0])
         order = np.argsort(-relevance, kind="stable")
-    kept: list[int] = []
     followers: dict[int, int] = {}
+    # Of each column the strongest correlation with a kept one, and which that is.
+    highest, strongest = np.full(len(order), -1.0), np.zeros(len(order), dtype=np.intp)
     for position in order:
-        if kept:
-            strongest = kept[int(np.argmax(matrix[position, kept]))]
-            if matrix[position, strongest] > config.correlation_threshold:
-                followers[int(candidates[position])] = int(candidates[strongest])
-                continue
-        kept.append(int(position))
+        if highest[position] > config.correlation_threshold:
+            followers[int(candidates[position])] = int(candidates[strongest[position]])
+            continue
+        with_this = matrix[:, position]
+        stronger = with_this > highest
+        highest[stronger], strongest[stronger] = with_this[stronger], position
     return followers
 
 

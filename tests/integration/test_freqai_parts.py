@@ -523,7 +523,7 @@ def test_bots_versions_are_pruned_but_for_the_newest_of_each_verdict_and_tagged_
         verdict = Decision(accepted, Check("vs the model before it", None, None, accepted, "said"))
         record.window("A/B", number, model, verdict, {}, folder=folder)
         if number == 0:
-            registry.tag_model("freqai.id.A_B", "1", ["mine"])
+            registry.tag_model("freqai.id.A_B", "1", add=["mine"])
     versions = registry.get_all_versions("freqai.id.A_B")
     assert [version.version for version in versions] == ["6", "5", "1"]
 
