@@ -1,8 +1,9 @@
 """A bot that trains anew hundreds of times: what it raised, how long a training took, what it left behind.
 
-An unmodified `freqtrade trade` in dry-run with MLPipeClassifier on the live replay server, whose one-minute candles
-pass in a second, so that every pair is due again all the time. Two generated pairs, a small LightGBM, registry and
-tracking as they are by default. It ends after so many retrainings, and fails if one raised anything::
+An unmodified `freqtrade trade` in dry-run with MLPipeClassifier on the live replay server, under a clock that runs
+`--pace` times as fast: a one-minute candle passes in a second or two, and with it every pair is due again. Two
+generated pairs, a small LightGBM, registry and tracking as they are by default. It ends after so many retrainings, and
+fails if one raised anything::
 
     python benchmarks/freqai_soak.py --retrainings 200
 """
@@ -47,20 +48,21 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--retrainings", type=int, default=200)
+    parser.add_argument("--pace", type=float, default=40)
     parser.add_argument("--minutes", type=float, default=40, help="give up after so long")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        soak(Path(name), arguments.retrainings, 60 * arguments.minutes)
+        soak(Path(name), arguments.retrainings, arguments.pace, 60 * arguments.minutes)
 
 
-def soak(folder: Path, wanted: int, patience: float) -> None:
+def soak(folder: Path, wanted: int, pace: float, patience: float) -> None:
     """Let the bot train, then read its log, folders and registry."""
     candles, userdir = folder / "candles", folder / "user_data"
     candles.mkdir()
     for pair, frame in generate_market(Market(pairs=PAIRS, n_candles=3500, seed=42)).items():
         write_candle_file(candles, pair, frame)
     write_user_directory(userdir)
-    clock, started = Clock(), time.monotonic()
+    clock, started = Clock(pace=pace), time.monotonic()
     with (
         ReplayServer(candles, clock=clock, speed=60) as server,
         Bot(

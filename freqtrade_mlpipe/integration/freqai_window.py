@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,9 @@ from freqtrade_mlpipe.splits import tail_slices, walk_forward
 from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
-from freqtrade_mlpipe.tuning import Recipe, TrainingData, tune
+from freqtrade_mlpipe.tuning import SHARES, Recipe, TrainingData, tune
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -292,9 +295,27 @@ def _fit(
         folds = walk_forward(config, data.candle).split(seen.dates, seen.known_at)
         tuned = tune(seen, folds, plan.recipe)
         params, n_trials = dict(tuned.best_params), len(tuned.trials)
-    fit = fit_member if plan.settings.stop_and_calibrate else fit_whole_member
+    slices = plan.settings.stop_and_calibrate and _has_room(data, train, config.model_type)
+    fit = fit_member if slices else fit_whole_member
     member = fit(data, train, plan.recipe, params, valid_from=span[0], valid_to=span[1])
     return member, params, n_trials
+
+
+def _has_room(data: TrainingData, train: Ints, model_type: str) -> bool:
+    """Whether slices for early stopping and calibration are longer than the targets look ahead; it is said if not."""
+    fit, stop, calibrate = SHARES[0]
+    stops = MODELS[model_type].stops_early
+    shares = (fit, stop, calibrate) if stops else (fit + stop, calibrate)
+    try:
+        tail_slices(data.dates[train], data.known_at[train], shares)
+    except TrainingError:
+        logger.warning(
+            "%d training rows are too few to keep some for early stopping and calibration, with a target that looks %d "
+            "candles ahead: one fit on all of them, with as many trees as asked for. A longer train_period_days helps.",
+            len(train), data.horizon_candles,
+        )  # fmt: skip
+        return False
+    return True
 
 
 def _scores(data: TrainingData, judge: Ints, member: Member) -> dict[str, float]:

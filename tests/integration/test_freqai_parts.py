@@ -318,6 +318,17 @@ def test_no_training_label_reaches_into_the_judged_rows():
     assert model.metrics["roc_auc"] > 0.75
 
 
+def test_rows_too_few_for_slices_are_fitted_at_once_and_it_is_said(caplog):
+    rows = window(400, horizon=40)
+    model, judged = train_window(rows, plan())
+    assert "too few to keep some for early stopping" in caplog.text
+    (member,) = model.members
+    assert member.model.n_rounds == 30
+    assert member.thresholds.enter == 0.5
+    assert member.train_end < judged.features.index[0]
+    assert model.metrics["roc_auc"] > 0.7
+
+
 def test_row_with_a_missing_feature_is_neither_learned_from_nor_predicted():
     rows = window()
     X = rows.features.copy()
