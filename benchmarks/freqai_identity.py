@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks.freqai import prepare
 from freqtrade_mlpipe.replay.run import main as freqtrade_main
 
-TREES = {"n_estimators": 60, "learning_rate": 0.1}
+TREES = {"n_estimators": 60, "learning_rate": 0.1, "n_jobs": 1}
 LIGHTGBM = {"num_leaves": 31, "feature_fraction": 1.0, "bagging_fraction": 1.0, "lambda_l2": 0.0,
             "min_data_in_leaf": 20, "max_bin": 255}  # fmt: skip
 XGBOOST = {"max_depth": 6, "min_child_weight": 1, "colsample_bytree": 1.0, "subsample": 1.0, "reg_lambda": 1.0,
