@@ -1,8 +1,8 @@
 """Predictions of freqtrade's own FreqAI models and of ours with every correction off, on the same candles.
 
 Same strategy, windows and parameters, `test_size` 0, the settings of "As FreqAI, exactly" in docs/freqai.md. Prints for
-each estimator how far the predictions are apart, and how good each is (log-loss, or correlation with what came). The
-classes are numbers, because freqtrade's forest fails with words. Needs recorded 1h and 4h candles, which are copied::
+each estimator how far the predictions are apart. The forest's classes are numbers, because freqtrade's fails with
+words; its boosters fail with numbers. Needs recorded 1h and 4h candles, which are copied::
 
     python benchmarks/freqai_identity.py --datadir DIRECTORY --pair ETH/USDT
 """
@@ -61,11 +61,19 @@ TARGET = """
 """
 
 
-def strategy(userdir: Path, *, numbers: bool) -> None:
+def target_of(name: str) -> tuple[str, str]:
+    """The target's expression, and the column to compare."""
+    if name.endswith("Regressor"):
+        return "ahead", "&s-target"
+    if name.startswith("SKLearn"):
+        return "(ahead > 0).astype(float).where(ahead.notna())", "1.0"
+    return 'np.where(ahead.isna(), None, np.where(ahead > 0, "up", "down"))', "up"
+
+
+def strategy(userdir: Path, target: str) -> None:
     """The shipped strategy with another target, and no trades."""
     text = (userdir / "strategies" / "MLFreqaiStrategy.py").read_text()
     text = text.replace("class MLFreqaiStrategy(", "class Shipped(")
-    target = "ahead" if numbers else "(ahead > 0).astype(float).where(ahead.notna())"
     text += f"\n\nclass Compared(Shipped):{TARGET.format(target=target)}"
     (userdir / "strategies" / "Compared.py").write_text(text)
 
@@ -86,7 +94,7 @@ def predictions(
              model, "--timerange", timerange, "--cache", "none", "--export", "none"]
         )  # fmt: skip
     if code:
-        raise SystemExit(f"{model} ended with {code}")
+        raise RuntimeError(f"{model} ended with {code}")
     files = (userdir / "models" / model / "backtesting_predictions").glob("*.feather")
     found = pd.concat([pd.read_feather(path) for path in files])
     return found.assign(date=pd.to_datetime(found["date"], utc=True)).set_index("date").sort_index()
@@ -95,26 +103,22 @@ def predictions(
 def compare(name: str, userdir: Path, timerange: str) -> str:
     """How far apart the two are."""
     estimator, both, ours_only = CASES[name]
-    numbers = name.endswith("Regressor")
-    strategy(userdir, numbers=numbers)
-    stock = predictions(userdir, name, both, timerange)
-    kind = "MLPipeRegressor" if numbers else "MLPipeClassifier"
-    ours = predictions(userdir, kind, {"model_type": estimator, **both, **ours_only}, timerange)
-    up = [column for column in ours if str(column) in ("1", "1.0")]
-    column = "&s-target" if numbers else up[0]
-    theirs = stock[next(c for c in stock if str(c) in (column, "1", "1.0"))].astype(float)
-    a, b = theirs.align(ours[column].astype(float), join="inner")
+    target, column = target_of(name)
+    strategy(userdir, target)
+    kind = "MLPipeRegressor" if name.endswith("Regressor") else "MLPipeClassifier"
+    try:
+        stock = predictions(userdir, name, both, timerange)
+        ours = predictions(userdir, kind, {"model_type": estimator, **both, **ours_only}, timerange)
+    except (RuntimeError, ValueError) as error:
+        return f"{name}: {error}"
+    theirs = {str(found): stock[found] for found in stock}
+    a, b = theirs[column].astype(float).align(ours[column].astype(float), join="inner")
     gap = (a - b).abs()
-    spread = float(a.std())
-    words = (
+    return (
         f"{name}: {len(a):,} predictions, identical {float((gap == 0).mean()):.1%}, median difference "
-        f"{float(gap.median()):.2g}, largest {float(gap.max()):.2g} (standard deviation {spread:.2g}), correlation "
-        f"{float(np.corrcoef(a, b)[0, 1]):.5f}"
+        f"{float(gap.median()):.2g}, largest {float(gap.max()):.2g} (standard deviation {float(a.std()):.2g}), "
+        f"correlation {float(np.corrcoef(a, b)[0, 1]):.5f}"
     )
-    if numbers:
-        return words
-    same = stock["&s-target"].astype(float).reindex(a.index) == ours["&s-target"].reindex(a.index)
-    return f"{words}, same class {float(same.mean()):.2%}"
 
 
 def main() -> None:
