@@ -74,7 +74,7 @@ def test_bot_retrains_over_new_candles_and_a_kill_while_saving_leaves_a_model_se
         write_candle_file(candles, pair, frame)
     write_user_directory(userdir)
     (userdir / "freqaimodels" / "DiesWhileSaving.py").write_text(DIES_WHILE_SAVING)
-    models, clock = userdir / "models" / "live", Clock(pace=20)
+    models, clock = userdir / "models" / "live", Clock()
     with ReplayServer(candles, clock=clock, speed=60) as server:
         config = freqai_config(server) | {"freqaimodel": "DiesWhileSaving"}
         bot = Bot(
