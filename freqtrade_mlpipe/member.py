@@ -170,7 +170,7 @@ class Member:
             content["task"] = self.model.task
         if self.model.task == "three_class":
             content["classes"] = list(CLASSES)
-        text = json.dumps(content, sort_keys=True, allow_nan=False, indent=1)
+        text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
         return {
             _model_file(self.model_type): self.model.to_bytes(),
             _JSON_FILE: text.encode(),

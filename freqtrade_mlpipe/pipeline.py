@@ -175,12 +175,29 @@ def significance(
     of the trials' Sharpe ratios.
     """
     oos = report.oos[report.oos["loss"].notna()]
+    sharpes = np.asarray([*report.trial_sharpes, *tried], dtype=np.float64)
+    trials = sharpes[np.isfinite(sharpes)]
+    return significance_of(oos, round_trip_cost, candle, labels.horizon_candles) | {
+        "n_trials": float(len(report.trials) + len(tried)),
+        "trial_sharpe_variance": float(trials.var(ddof=1)) if len(trials) > 1 else 0.0,
+    }
+
+
+def significance_of(
+    oos: pd.DataFrame, round_trip_cost: float, candle: pd.Timedelta, horizon_candles: int
+) -> dict[str, float]:
+    """The p-values and moments of `significance`, from out-of-sample rows on (pair, date).
+
+    Parameters
+    ----------
+    oos : columns loss, loss_*, position, forward_return (and short_return), known_at.
+    """
     dates = pd.DatetimeIndex(oos.index.get_level_values("date"))
     found = {
         f"p_value_{name}": block_bootstrap_p_value(
             oos["loss"],
             oos[f"loss_{name}"],
-            block=BLOCK_HORIZONS * labels.horizon_candles,
+            block=BLOCK_HORIZONS * horizon_candles,
             dates=dates,
         )
         for name in BASELINE_METRICS
@@ -195,20 +212,16 @@ def significance(
         oos["position"] != 0,
         gross,
         round_trip_cost,
-        labels.horizon_candles,
+        horizon_candles,
         exit_dates=pd.DatetimeIndex(oos["known_at"]),
         candle=candle,
     )
     moments = return_moments(returns)
-    sharpes = np.asarray([*report.trial_sharpes, *tried], dtype=np.float64)
-    trials = sharpes[np.isfinite(sharpes)]
     return found | {
         "oos_n_periods": float(moments.n_obs),
         "oos_sharpe_per_period": moments.sharpe,
         "oos_skewness": moments.skew,
         "oos_kurtosis": moments.kurtosis,
-        "n_trials": float(len(report.trials) + len(tried)),
-        "trial_sharpe_variance": float(trials.var(ddof=1)) if len(trials) > 1 else 0.0,
     }
 
 

@@ -123,7 +123,7 @@ def register_from_freqai(context: Context, identifier: str, pair: str) -> ModelV
     name = context.mlpipe.model_name
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
         bundle = Path(temporary) / "bundle"
-        _, metrics = write_frozen(folder, bundle, name)
+        _, metrics = write_frozen(folder, bundle, name, fee=context.mlpipe.labels.fee)
         return context.registry().register_model(
             model_name=name,
             model_path=bundle,

@@ -61,17 +61,15 @@ def correlate(a: Block, b: Block) -> FloatArray:
 
 
 def _centers(values: Block) -> tuple[Block, NDArray[np.bool_]]:
-    """Mean of each column's numbers, and which columns have NaN. Column by column: features come column-major."""
-    center = np.empty(values.shape[1], dtype=np.float32)
-    gaps = np.zeros(values.shape[1], dtype=bool)
-    for position in range(values.shape[1]):
+    """Mean of each column's numbers, and which columns have NaN."""
+    total = np.add.reduce(values, axis=0, dtype=np.float64)
+    gaps = np.isnan(total)
+    center = total / max(len(values), 1)
+    for position in np.flatnonzero(gaps):
         column = values[:, position]
-        total, n = np.add.reduce(column, dtype=np.float64), len(column)
-        if np.isnan(total):
-            gaps[position], n = True, int(np.count_nonzero(~np.isnan(column)))
-            total = np.nansum(column, dtype=np.float64)
-        center[position] = total / max(n, 1)
-    return center, gaps
+        n = int(np.count_nonzero(~np.isnan(column)))
+        center[position] = np.nansum(column, dtype=np.float64) / max(n, 1)
+    return center.astype(np.float32), gaps
 
 
 class _Pairwise:

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
 from freqtrade_mlpipe.features._correlation import correlate, rank_columns
+from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_columns
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
-_FEW_ROWS = 64
-"""With more, a column at a time takes less memory."""
+_ROWS_AT_ONCE = 256
+"""So many rows are scaled at a time: in double precision they still fit into the processor's cache."""
+_SORTED_VALUES = 4_000_000
+"""So many values are sorted at a time."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Preprocessor:
         names = tuple(map(str, X.columns))
         if len(set(names)) < len(names):
             raise DataError("Training rows have duplicate feature names; each must be there once.")
-        values = _block(X, names)
+        values = _values(X)
         if values.shape[0] < 2:
             raise DataError(f"Preprocessing needs at least 2 training rows, found {len(values)}.")
         low, high = _extremes(values)
@@ -130,6 +133,10 @@ class Preprocessor:
         DataError
             If columns are missing.
         """
+        if self._inputs.equals(X.columns):
+            values = _values(X)
+            every = len(self.kept_columns) == len(self.input_columns)
+            return self.scale_kept(values if every else values[:, self._kept])
         missing = [name for name in self.input_columns if name not in X.columns]
         if missing:
             shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
@@ -142,17 +149,27 @@ class Preprocessor:
     def scale_kept(self, values: Block) -> Block:
         """What `transform` gives, from the values of the kept columns, shape (n, n_kept)."""
         center, divisor = self._arrays
-        if len(values) <= _FEW_ROWS:
-            return ((values.astype(np.float64) - center) / divisor).astype(np.float32, order="C")
         scaled = np.empty(values.shape, dtype=np.float32)
-        for position in range(values.shape[1]):
-            column = values[:, position].astype(np.float64)
-            scaled[:, position] = (column - center[position]) / divisor[position]
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            part = values[start : start + _ROWS_AT_ONCE].astype(np.float64, order="C")
+            part -= center
+            part /= divisor
+            scaled[start : start + _ROWS_AT_ONCE] = part
         return scaled
 
     @cached_property
     def _arrays(self) -> tuple[FloatArray, FloatArray]:
         return np.asarray(self.center, dtype=np.float64), np.asarray(self.scale, dtype=np.float64)
+
+    @cached_property
+    def _inputs(self) -> pd.Index:
+        return pd.Index(self.input_columns, dtype=object)
+
+    @cached_property
+    def _kept(self) -> NDArray[np.intp]:
+        """Positions of the kept columns among the inputs."""
+        kept = pd.Index(self.kept_columns, dtype=object)
+        return np.asarray(self._inputs.get_indexer(kept), dtype=np.intp)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive `json` unchanged."""
@@ -208,7 +225,10 @@ class Preprocessor:
 
 
 def _block(X: pd.DataFrame, columns: tuple[str, ...]) -> Block:
-    frame = X if tuple(X.columns) == columns else X[list(columns)]
+    return _values(X if tuple(X.columns) == columns else X[list(columns)])
+
+
+def _values(frame: pd.DataFrame) -> Block:
     try:
         return np.asarray(frame.to_numpy(dtype=np.float32, na_value=np.nan))
     except (TypeError, ValueError) as error:
@@ -217,9 +237,7 @@ def _block(X: pd.DataFrame, columns: tuple[str, ...]) -> Block:
 
 def _extremes(values: Block) -> tuple[Block, Block]:
     """Smallest and largest number of each column, NaN for an empty one."""
-    columns = [values[:, position] for position in range(values.shape[1])]
-    low = np.array([np.fmin.reduce(column) for column in columns], dtype=np.float32)
-    return low, np.array([np.fmax.reduce(column) for column in columns], dtype=np.float32)
+    return np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
 
 
 def _follow_better(
@@ -239,15 +257,16 @@ def _follow_better(
         target = y[known].astype(np.float32)[:, None]
         relevance = np.abs(correlate(rows, rank_columns(target) if spearman else target)[:, 0])
         order = np.argsort(-relevance, kind="stable")
-    kept: list[int] = []
     followers: dict[int, int] = {}
+    # Of each column the strongest correlation with a kept one, and which that is.
+    highest, strongest = np.full(len(order), -1.0), np.zeros(len(order), dtype=np.intp)
     for position in order:
-        if kept:
-            strongest = kept[int(np.argmax(matrix[position, kept]))]
-            if matrix[position, strongest] > config.correlation_threshold:
-                followers[int(candidates[position])] = int(candidates[strongest])
-                continue
-        kept.append(int(position))
+        if highest[position] > config.correlation_threshold:
+            followers[int(candidates[position])] = int(candidates[strongest[position]])
+            continue
+        with_this = matrix[:, position]
+        stronger = with_this > highest
+        highest[stronger], strongest[stronger] = with_this[stronger], position
     return followers
 
 
@@ -257,11 +276,27 @@ def _scales(
     center, scale = np.zeros(len(kept)), np.ones(len(kept))
     if not config.scale_features or config.scaling_method == "none":
         return center, scale
+    if config.scaling_method == "robust":
+        return _robust_scales(values, kept)
     for position, source in enumerate(kept):
         column = values[:, source].astype(np.float64)
         column = column[~np.isnan(column)]
-        center[position], spread = _center_and_spread(column, config.scaling_method)
-        scale[position] = spread
+        center[position], scale[position] = _center_and_spread(column, config.scaling_method)
+    return center, scale
+
+
+def _robust_scales(values: Block, kept: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+    """Medians and interquartile ranges; the standard deviation of a column whose quartiles are one."""
+    at_once = max(1, _SORTED_VALUES // len(values))
+    quartiles = []
+    for start in range(0, len(kept), at_once):
+        columns, counts = sorted_columns(values[:, kept[start : start + at_once]])
+        quartiles.append(quantiles_of_sorted(columns, counts, (0.25, 0.5, 0.75)))
+    low, center, high = np.concatenate(quartiles).T
+    scale = high - low
+    for position in np.flatnonzero(~(high > low)):
+        column = values[:, kept[position]].astype(np.float64)
+        scale[position] = column[~np.isnan(column)].std()
     return center, scale
 
 
@@ -271,9 +306,4 @@ def _center_and_spread(column: FloatArray, method: str) -> tuple[float, float]:
     if method == "symmetric":
         low, high = float(column.min()), float(column.max())
         return (low + high) / 2, (high - low) / 2
-    if method == "robust":
-        low, median, high = np.quantile(column, [0.25, 0.5, 0.75])
-        if high > low:
-            return float(median), float(high - low)
-        return float(median), float(column.std())
     return float(column.mean()), float(column.std())

@@ -15,7 +15,7 @@ import pandas as pd
 from freqtrade.strategy import IStrategy
 
 import freqtrade_mlpipe
-from freqtrade_mlpipe.exceptions import MLPipeError, TrainingError
+from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, TrainingError
 from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeKitchen, feature_matrix
 from freqtrade_mlpipe.integration.freqai_labels import Labels
@@ -25,6 +25,7 @@ from freqtrade_mlpipe.integration.freqai_store import (
     prediction_file,
     read_predictions,
     read_window,
+    row_digests,
     save_window,
     stored_key,
     window_folder,
@@ -79,7 +80,13 @@ class Coverage:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One training window of a pair and the candles after it, by positions in the pair's frame."""
+    """One training window of a pair and the candles after it.
+
+    Attributes
+    ----------
+    key : digest of all that the model depends on.
+    shown : digests of the rows that it is to predict.
+    """
 
     pair: str
     trained_at: int
@@ -87,6 +94,7 @@ class Window:
     rows: WindowRows
     ahead: pd.DataFrame
     key: str
+    shown: bytes
     number: int
 
 
@@ -124,6 +132,7 @@ class BacktestRun:
             strategy, prediction_dataframe=dataframe, pair=pair
         )
         features = feature_matrix(frame)
+        digests = row_digests(features)
         labels = self.owner.labels_of(frame, pair, strategy)
         coverage, parts = Coverage(), []
         serving: Serving | None = None
@@ -138,7 +147,8 @@ class BacktestRun:
             if part.empty:
                 continue
             try:
-                window = self._window(pair, features, labels, part, (dk, train, number))
+                place = (dk, train, number)
+                window = self._window(pair, (features, digests), labels, part, place)
                 found, serving = self._predict(window, serving, coverage, dk)
             except Exception as error:
                 coverage.n_failed += 1
@@ -175,10 +185,10 @@ class BacktestRun:
         self.owner.pair_it = 0
 
     def _window(
-        self, pair: str, features: pd.DataFrame, labels: Labels, ahead: pd.DataFrame,
+        self, pair: str, table: tuple[pd.DataFrame, list[bytes]], labels: Labels, ahead: pd.DataFrame,
         place: tuple[MLPipeKitchen, Any, int],
     ) -> Window:  # fmt: skip
-        dk, train, number = place
+        (features, digests), (dk, train, number) = table, place
         stop = int(features.index.searchsorted(train.stopdt))
         known = labels.until(stop)
         targets = self.owner.targets_of(known)
@@ -192,17 +202,23 @@ class BacktestRun:
             targets=targets,
             horizon_candles=labels.horizon_candles,
             span=(ahead.index[0], ahead.index[-1] + candle),
+            forward=labels.forward[first:last],
         )
-        key = content_key(self._settings, pair, targets, rows.horizon_candles, rows.features, rows.labels)  # fmt: skip
+        learned = b"".join(digests[first:last])
+        key = content_key(
+            self._settings, pair, list(features.columns), targets, rows.horizon_candles, learned, rows.labels
+        )  # fmt: skip
+        begin = int(features.index.searchsorted(ahead.index[0]))
+        shown = b"".join(digests[begin : begin + len(ahead)])
         folder = window_folder(self._root, pair, trained_at)
         dk.set_new_model_names(pair, trained_at)
-        return Window(pair, trained_at, folder, rows, ahead, key, number)
+        return Window(pair, trained_at, folder, rows, ahead, key, shown, number)
 
     def _predict(
         self, window: Window, before: Serving | None, coverage: Coverage, dk: MLPipeKitchen
     ) -> tuple[pd.DataFrame, Serving]:
         """Predictions of a window, and which model serves from then on."""
-        key = content_key(window.key, window.ahead, before.key if before else None)
+        key = content_key(window.key, window.shown, before.key if before else None)
         path = prediction_file(self._root, window.pair, key)
         cached = read_predictions(path)
         fresh = Serving(window.key, window.trained_at, lambda: self._model(window)[0])
@@ -227,14 +243,15 @@ class BacktestRun:
 
     def _model(self, window: Window) -> tuple[WindowModel, Judged, float]:
         """The window's model from its folder, else trained; the rows it is judged on; seconds of training."""
-        if stored_key(window.folder) == window.key:
-            model = read_window(window.folder)[0]
-            return model, judged_rows(window.rows, self.owner.plan, model.guard), 0.0
+        stored = _stored(window)
+        if stored is not None:
+            return stored, judged_rows(window.rows, self.owner.plan, stored.guard), 0.0
         started = time.perf_counter()
         model, judged = train_window(window.rows, self.owner.plan)
         seconds = time.perf_counter() - started
         if self.owner.save_backtest_models:
-            save_window(window.folder, model, window.rows.features, self._origin(window))
+            origin = self._origin(window)
+            save_window(window.folder, model, window.rows.features, origin, synced=False)
         return model, judged, seconds
 
     def _origin(self, window: Window) -> Origin:
@@ -258,6 +275,17 @@ class BacktestRun:
             window.pair, window.trained_at, model, decision,
             {"coverage": usable, "train_seconds": seconds},
         )  # fmt: skip
+
+
+def _stored(window: Window) -> WindowModel | None:
+    """The window's model from its folder; None where there is none, or a damaged one."""
+    if stored_key(window.folder) != window.key:
+        return None
+    try:
+        return read_window(window.folder)[0]
+    except BundleError as error:
+        logger.warning("%s: trained again: %s", window.pair, error)
+        return None
 
 
 def prediction_table(

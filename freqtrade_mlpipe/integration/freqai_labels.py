@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.integration.freqai_evidence import trade_returns
 from freqtrade_mlpipe.integration.freqai_targets import SetTargets, label_names, measure_horizon
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ class Labels:
     frame : candles and features, rows ascending by date.
     horizon_candles : how far the targets look ahead.
     local : whether a target depends on the candles around it only, so that it can be computed once.
+
+    Attributes
+    ----------
+    forward : `trade_returns` of the frame's rows.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class Labels:
     ) -> None:
         self._set_targets, self._frame = set_targets, frame
         self.horizon_candles, self.local = horizon_candles, local
+        self.forward = trade_returns(frame, horizon_candles)
         self._whole: pd.DataFrame | None = None
 
     def until(self, stop: int) -> pd.DataFrame:

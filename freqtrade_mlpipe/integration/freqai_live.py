@@ -83,8 +83,11 @@ class Retraining:
 
     def _scan(self, strategy: IStrategy) -> None:
         owner = self.owner
+        trained = False
         while not owner._stop_event.is_set():
-            time.sleep(_PAUSE_SECONDS)
+            if not trained:
+                time.sleep(_PAUSE_SECONDS)
+            trained = False
             if not owner.train_queue:
                 continue
             pair = owner.train_queue[0]
@@ -93,13 +96,14 @@ class Retraining:
                 logger.warning("%s is not in the whitelist: it is not trained any more.", pair)
                 continue
             try:
-                self._train_if_due(pair, strategy)
+                trained = self._train_if_due(pair, strategy)
             except Exception:
                 # Such as a full disk. A thread that ended here would leave the models to grow old in silence.
                 logger.exception("%s: its training could not be looked after.", pair)
                 time.sleep(_PAUSE_AFTER_TROUBLE_SECONDS)
 
-    def _train_if_due(self, pair: str, strategy: IStrategy) -> None:
+    def _train_if_due(self, pair: str, strategy: IStrategy) -> bool:
+        """Whether it was its turn."""
         owner = self.owner
         _, trained_at = owner.dd.get_pair_dict_info(pair)
         dk = MLPipeKitchen(owner.config, True, pair)
@@ -108,7 +112,7 @@ class Retraining:
         if not due or time.time() < tally.not_before:
             # A pair that waits must not keep the others from their turn.
             owner.train_queue.rotate(-1)
-            return
+            return False
         dk.set_paths(pair, window.stopts)
         owner.train_timer("start")
         try:
@@ -129,6 +133,7 @@ class Retraining:
         owner.dd.save_historic_predictions_to_disk()
         if owner.freqai_info.get("write_metrics_to_disk", False):
             owner.dd.save_metric_tracker_to_disk()
+        return True
 
     def _train(
         self, pair: str, strategy: IStrategy, dk: MLPipeKitchen, ranges: tuple[Any, Any]
@@ -152,6 +157,7 @@ class Retraining:
             targets=owner.targets_of(known),
             horizon_candles=labels.horizon_candles,
             span=(after, None),
+            forward=labels.forward[inside],
         )
         model, judged = train_window(rows, owner.plan)
         seconds = time.perf_counter() - started

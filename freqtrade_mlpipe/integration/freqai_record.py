@@ -175,7 +175,6 @@ class RunRecord:
                     model_name=name,
                     model_path=folder / f"{k}",
                     metrics=_finite(model.metrics),
-                    tags=["freqai"],
                     notes=decision.check.sentence,
                     run_id=self._tracker.mlflow_run_id if self._tracker else None,
                 )
@@ -185,9 +184,27 @@ class RunRecord:
                 )  # fmt: skip
                 self._open_registry().keep_report(version, report)
                 numbers.append(version.version)
+                self._prune(name)
         except Exception as error:  # noqa: BLE001 - a registry that is away must not stop a bot
             logger.warning("%s: this training is not in the registry: %s", pair, error)
         return numbers[0] if numbers else None
+
+    def _prune(self, name: str) -> None:
+        """Delete what is older than the last `purge_old_models` accepted and as many refused versions.
+
+        What is in production, its challenger, next to roll back to or has a tag stays.
+        """
+        keep = self._config["freqai"].get("purge_old_models", 2)
+        if not keep:
+            return
+        keep = 2 if keep is True else int(keep)
+        registry = self._open_registry()
+        versions = [item.version for item in registry.plan_prune(name, 0)]
+        for accepted in (True, False):
+            alike = [v for v in versions if (v.report is not None and v.report.passed) is accepted]
+            for version in alike[keep:]:
+                reason = f"freqai.purge_old_models keeps {keep}"
+                registry.delete_model(name, version.version, reason=reason, actor="freqai")
 
     def _open_registry(self) -> ModelRegistry:
         if self._registry is None:

@@ -36,7 +36,7 @@ KEYS = (
     Key("live_retrain_hours", "as documented", "How often a bot trains anew, at most once a candle."),
     Key("expiration_hours", "as documented", "An older model gives do_predict 2; predictions are missing, not 0."),
     Key("purge_old_models", "as documented",
-        "Models of a pair that a bot keeps on disk; refused ones do not count."),
+        "Models of a pair that a bot keeps on disk, and versions in the registry; refused ones are counted apart."),
     Key("save_backtest_models", "as documented", "False: only predictions are kept, no bundles."),
     Key("fit_live_predictions_candles", "as documented",
         "Mean and deviation of the last predictions; missing ones are left out."),

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import FeatureConfig, LabelConfig, ModelConfig
@@ -20,12 +21,13 @@ from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
-from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_atomically
+from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_file
 from freqtrade_mlpipe.registry.loading import load_bundle
-from freqtrade_mlpipe.registry.selftest import selftest_from_rows
+from freqtrade_mlpipe.registry.selftest import MAX_ROWS, selftest_from_rows
+from freqtrade_mlpipe.registry.tables import decode_table, encode_table
 from freqtrade_mlpipe.tracking.environment import git_revision, package_versions
 
-WINDOW_FILE, GUARD_FILE = "window.json", "outliers.npz"
+WINDOW_FILE, GUARD_FILE, JUDGED_FILE = "window.json", "outliers.npz", "judged.feather"
 _FORMAT = 1
 _SELF_TEST_ROWS = 32
 _GROUPS = ("price", "volume", "momentum", "volatility", "trend", "statistics", "time")
@@ -70,7 +72,9 @@ class Origin:
     notes: Mapping[str, Any]
 
 
-def save_window(folder: Path, model: WindowModel, learned: pd.DataFrame, origin: Origin) -> None:
+def save_window(
+    folder: Path, model: WindowModel, learned: pd.DataFrame, origin: Origin, *, synced: bool = True
+) -> None:
     """Write a window's models: a bundle a target, then the file that makes the folder count.
 
     A killed process leaves no part of a folder: see `whole_directory`.
@@ -78,17 +82,21 @@ def save_window(folder: Path, model: WindowModel, learned: pd.DataFrame, origin:
     Parameters
     ----------
     learned : feature rows the models were trained on, for the drift baseline and the self-test.
+    synced : see `write_folder`; False for the models of a backtest, which are trained again where they are damaged.
     """
     with whole_directory(folder, replace=True) as unfinished:
         digests = [
-            write_bundle(unfinished / f"{k}", _content(model, k, learned, origin))
+            write_bundle(unfinished / f"{k}", _content(model, k, learned, origin), synced=synced)
             for k in range(len(model.targets))
         ]
         guard = None if model.guard is None else model.guard.to_bytes()
         if guard is not None:
-            (unfinished / GUARD_FILE).write_bytes(guard)
-        described = _describe(model, digests, guard, origin)
-        write_atomically(unfinished / WINDOW_FILE, json.dumps(described, indent=1).encode())
+            write_file(unfinished / GUARD_FILE, guard, synced=synced)
+        judged = None if model.judged is None else encode_table(model.judged)
+        if judged is not None:
+            write_file(unfinished / JUDGED_FILE, judged, synced=synced)
+        described = json.dumps(_describe(model, digests, (guard, judged), origin))
+        write_file(unfinished / WINDOW_FILE, described.encode(), synced=synced)
 
 
 def _content(model: WindowModel, k: int, learned: pd.DataFrame, origin: Origin) -> BundleContent:
@@ -131,8 +139,12 @@ def _revision() -> str | None:
 
 
 def _describe(
-    model: WindowModel, digests: list[str], guard: bytes | None, origin: Origin
+    model: WindowModel,
+    digests: list[str],
+    extras: tuple[bytes | None, bytes | None],
+    origin: Origin,
 ) -> dict[str, Any]:
+    guard, judged = extras
     return {
         "format": _FORMAT,
         "pair": origin.pair,
@@ -148,6 +160,7 @@ def _describe(
         "parameters": {name: dict(found) for name, found in model.parameters.items()},
         "n_trials": model.n_trials,
         "outliers": None if guard is None else sha256(guard),
+        "judged": None if judged is None else sha256(judged),
         **origin.notes,
     }  # fmt: skip
 
@@ -193,6 +206,22 @@ def read_window(folder: Path) -> tuple[WindowModel, dict[str, Any]]:
     return model, content
 
 
+def read_judged(folder: Path, described: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The judged rows of a folder; None where none were kept.
+
+    Raises
+    ------
+    BundleError
+        They are damaged.
+    """
+    if described.get("judged") is None:
+        return None
+    data = read_file(folder / JUDGED_FILE)
+    if sha256(data) != described["judged"]:
+        raise BundleError(f"{folder / JUDGED_FILE} was changed. Train again.")
+    return decode_table(JUDGED_FILE, data, max_rows=MAX_ROWS)
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_file(folder / WINDOW_FILE))
@@ -211,8 +240,18 @@ def stored_key(folder: Path) -> str | None:
         return None
 
 
+def row_digests(frame: pd.DataFrame) -> list[bytes]:
+    """SHA-256 of each row's date and numbers: windows that overlap need not read their rows again."""
+    dates = pd.DatetimeIndex(frame.index).as_unit("ns").asi8
+    values = np.ascontiguousarray(frame.to_numpy())
+    return [
+        hashlib.sha256(date.tobytes() + row.tobytes()).digest()
+        for date, row in zip(dates, values, strict=True)
+    ]
+
+
 def content_key(*parts: Any) -> str:
-    """SHA-256 of frames (index, names and values), and of anything else by its text."""
+    """SHA-256 of frames (index, names and values), of bytes, and of anything else by its text."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, pd.DataFrame):
@@ -223,7 +262,7 @@ def content_key(*parts: Any) -> str:
             else:
                 digest.update("\0".join(map(str, part.to_numpy().ravel())).encode())
         else:
-            digest.update(str(part).encode())
+            digest.update(part if isinstance(part, bytes) else str(part).encode())
         digest.update(b"\1")
     return digest.hexdigest()
 

@@ -43,10 +43,12 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
         Candles and whatever the targets are made of, on ascending rows.
     """
     frame = frame.tail(_PROBED_CANDLES).reset_index(drop=True)
+    floats = [name for name, kind in frame.dtypes.items() if pd.api.types.is_float_dtype(kind)]
+    numbers = frame[floats].astype(np.float64)
     horizons = []
     for cut in np.linspace(0.4, 0.95, _PROBES) * len(frame):
         cut = int(cut)
-        high, low = (set_targets(_shocked(frame, cut, by)) for by in (_SHOCK, 1 / _SHOCK))
+        high, low = (set_targets(_shocked(frame, numbers, cut, by)) for by in (_SHOCK, 1 / _SHOCK))
         names = label_names(high)
         differ = _differs(high[names], low[names])[:cut]
         if differ.any():
@@ -56,15 +58,13 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
     return max(horizons, default=0)
 
 
-def _shocked(frame: pd.DataFrame, cut: int, factor: float) -> pd.DataFrame:
-    changed: dict[str, Any] = {}
-    for name in frame.columns:
-        changed[name] = frame[name]
-        if pd.api.types.is_float_dtype(frame[name].dtype):
-            values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan).copy()
-            values[cut:] *= factor
-            changed[name] = values
-    return pd.DataFrame(changed)
+def _shocked(frame: pd.DataFrame, numbers: pd.DataFrame, cut: int, factor: float) -> pd.DataFrame:
+    """The frame with its `numbers`, all of type float64, times `factor` from row `cut` on."""
+    values = numbers.to_numpy().copy(order="K")
+    values[cut:] *= factor
+    changed = pd.DataFrame(values, columns=numbers.columns, copy=False)
+    others = frame.columns.difference(numbers.columns, sort=False)
+    return pd.concat([frame[others], changed], axis=1)
 
 
 def _differs(a: pd.DataFrame, b: pd.DataFrame) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FreqaiConfig
 from freqtrade_mlpipe.exceptions import TrainingError
+from freqtrade_mlpipe.integration.freqai_evidence import judged_table
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import judged_share
 from freqtrade_mlpipe.integration.freqai_targets import Target
@@ -22,7 +24,9 @@ from freqtrade_mlpipe.splits import tail_slices, walk_forward
 from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
-from freqtrade_mlpipe.tuning import Recipe, TrainingData, tune
+from freqtrade_mlpipe.tuning import SHARES, Recipe, TrainingData, tune
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,6 +59,7 @@ class WindowRows:
     targets : what they are.
     horizon_candles : how far they look ahead.
     span : first candle the window's model may predict, and the first one it may not (None: without end).
+    forward : `trade_returns` of the rows, shape (n,).
     """
 
     features: pd.DataFrame
@@ -62,6 +67,7 @@ class WindowRows:
     targets: tuple[Target, ...]
     horizon_candles: int
     span: tuple[pd.Timestamp, pd.Timestamp | None]
+    forward: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,7 @@ class WindowModel:
     statistics : mean and standard deviation of each numeric target over the training rows; 0 and 0 of classes.
     metrics : of the judged rows, by name; of several targets with the target's name before it.
     parameters : what each member was fitted with, by target.
+    judged : `judged_table` of a model with one target, until it is saved.
     """
 
     targets: tuple[Target, ...]
@@ -98,6 +105,7 @@ class WindowModel:
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     guard: OutlierGuard | None = None
     n_trials: int = 0
+    judged: pd.DataFrame | None = None
 
     def predict(self, features: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int_], Floats]:
         """Prediction columns as FreqAI names them, `do_predict` (1 usable, 0 not) and dissimilarity indexes.
@@ -160,7 +168,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
     members: list[Member] = []
     metrics: dict[str, float] = {}
     found: dict[str, Parameters] = {}
-    n_trials = 0
+    n_trials, table = 0, None
     for target in rows.targets:
         data = check_inputs(
             features,
@@ -177,6 +185,8 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         n_trials += tried
         prefix = f"{target.name} " if len(rows.targets) > 1 else ""
         metrics |= {f"{prefix}{k}": v for k, v in _scores(data, judge, member).items()}
+        if split.forward is not None and len(judge) and len(rows.targets) == 1:
+            table = judged_table(data, train, judge, member, split.forward)
     metrics |= {"n_train_rows": len(train), "n_judged_rows": len(judge)}
     model = WindowModel(
         targets=rows.targets,
@@ -188,6 +198,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         parameters=found,
         guard=guard,
         n_trials=n_trials,
+        judged=table,
     )
     return model, split.judged(judge)
 
@@ -214,6 +225,7 @@ class _Split:
     known_at: pd.DatetimeIndex
     train: Ints
     judge: Ints
+    forward: Floats | None
 
     def kept_by(self, guard: OutlierGuard | None) -> tuple[Ints, Ints]:
         """Those of `train` and `judge` that are no outliers."""
@@ -238,7 +250,8 @@ def _split(rows: WindowRows, plan: Plan) -> _Split:
     if share > 0:
         train, judge = tail_slices(dates, known_at, (1 - share, share))
     numbers = {target.name: target.numbers(labels[target.name]) for target in rows.targets}
-    return _Split(features, labels, numbers, known_at, train, judge)
+    forward = None if rows.forward is None else rows.forward[complete]
+    return _Split(features, labels, numbers, known_at, train, judge, forward)
 
 
 def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
@@ -282,9 +295,27 @@ def _fit(
         folds = walk_forward(config, data.candle).split(seen.dates, seen.known_at)
         tuned = tune(seen, folds, plan.recipe)
         params, n_trials = dict(tuned.best_params), len(tuned.trials)
-    fit = fit_member if plan.settings.stop_and_calibrate else fit_whole_member
+    slices = plan.settings.stop_and_calibrate and _has_room(data, train, config.model_type)
+    fit = fit_member if slices else fit_whole_member
     member = fit(data, train, plan.recipe, params, valid_from=span[0], valid_to=span[1])
     return member, params, n_trials
+
+
+def _has_room(data: TrainingData, train: Ints, model_type: str) -> bool:
+    """Whether slices for early stopping and calibration are longer than the targets look ahead; it is said if not."""
+    fit, stop, calibrate = SHARES[0]
+    stops = MODELS[model_type].stops_early
+    shares = (fit, stop, calibrate) if stops else (fit + stop, calibrate)
+    try:
+        tail_slices(data.dates[train], data.known_at[train], shares)
+    except TrainingError:
+        logger.warning(
+            "%d training rows are too few to keep some for early stopping and calibration, with a target that looks %d "
+            "candles ahead: one fit on all of them, with as many trees as asked for. A longer train_period_days helps.",
+            len(train), data.horizon_candles,
+        )  # fmt: skip
+        return False
+    return True
 
 
 def _scores(data: TrainingData, judge: Ints, member: Member) -> dict[str, float]:

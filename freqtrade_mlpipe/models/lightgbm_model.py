@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from freqtrade_mlpipe.models.spec import (
     class_numbers,
     normalised,
 )
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 # Settings of the binned data set: they cannot differ between fits on one data set.
 _DATASET = {
@@ -42,6 +46,8 @@ _TASK: Mapping[str, dict[str, Any]] = {
     "regression": {"objective": "regression", "metric": "l2"},
 }
 _OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
+_PER_ROUND = re.compile(r"^num_tree_per_iteration=(\d+)$", re.MULTILINE)
+_LAST_FEATURE = re.compile(r"^max_feature_idx=(\d+)$", re.MULTILINE)
 _TASK_OF: Mapping[str, Task] = {
     "binary": "binary", "multiclass": "three_class", "regression": "regression"
 }  # fmt: skip
@@ -51,30 +57,31 @@ class LightGBMModel:
     """A booster cut to the rounds it keeps."""
 
     def __init__(self, text: str) -> None:
-        import lightgbm as lgb
-
         self._text = text
-        self._booster = lgb.Booster(model_str=text)
         objective = _OBJECTIVE.search(text)
         name = "none" if objective is None else objective[1]
-        if (
-            name not in _TASK_OF
-            or self._booster.num_model_per_iteration() != N_OUTPUTS[_TASK_OF[name]]
-        ):
+        if name not in _TASK_OF or _number(_PER_ROUND, text) != N_OUTPUTS[_TASK_OF[name]]:
             raise BundleError(
                 f"The LightGBM model has the objective {name}, which is none of ours."
             )
         self._task = _TASK_OF[name]
 
+    @cached_property
+    def _booster(self) -> lgb.Booster:
+        """Parsed when it is first asked: the fit that finds the number of rounds is never."""
+        import lightgbm as lgb
+
+        return lgb.Booster(model_str=self._text)
+
     @property
     def n_features(self) -> int:
         """Number of columns."""
-        return int(self._booster.num_feature())
+        return _number(_LAST_FEATURE, self._text) + 1
 
     @property
     def n_rounds(self) -> int:
         """Number of rounds, each one tree or one a class."""
-        return int(self._booster.num_trees()) // N_OUTPUTS[self._task]
+        return self._text.count("\nTree=") // N_OUTPUTS[self._task]
 
     @property
     def task(self) -> Task:
@@ -103,6 +110,13 @@ class LightGBMModel:
     def to_bytes(self) -> bytes:
         """The text file."""
         return self._text.encode()
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int:
+    found = pattern.search(text)
+    if found is None:
+        raise BundleError(f"The LightGBM model has no line {pattern.pattern}.")
+    return int(found[1])
 
 
 def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -> FittedModel:
@@ -169,7 +183,9 @@ def _load(data: bytes) -> FittedModel:
 
     check_lightgbm_text(data)
     try:
-        return LightGBMModel(data.decode())
+        model = LightGBMModel(data.decode())
+        _ = model._booster
+        return model
     except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
         raise BundleError(f"The LightGBM model file cannot be read: {error}") from error
 

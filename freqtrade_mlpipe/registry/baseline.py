@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_columns
+
 BASELINE_FILE = "drift_baseline.json"
 _LEAST_SHARE = 1e-4
+_COLUMNS_AT_ONCE = 64
 
 
 def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
@@ -35,7 +38,13 @@ def drift_baseline(X: pd.DataFrame, n_bins: int = 10) -> dict[str, object]:
     >>> baseline["features"]["a"]["edges"]
     [1.5]
     """
-    features = {str(name): _bins(X[name].to_numpy(np.float64), n_bins) for name in X.columns}
+    features: dict[str, object] = {}
+    for start in range(0, X.shape[1], _COLUMNS_AT_ONCE):
+        part = X.iloc[:, start : start + _COLUMNS_AT_ONCE]
+        block = part.to_numpy(np.float32)
+        columns, counts = sorted_columns(np.where(np.isfinite(block), block, np.nan))
+        found = _bins(columns, counts, n_bins)
+        features |= zip(map(str, part.columns), found, strict=True)
     return {"n_rows": len(X), "features": features}
 
 
@@ -74,15 +83,22 @@ def stability_index(baseline: Mapping[str, Any], X: pd.DataFrame) -> pd.Series[f
     return pd.Series(found, dtype=np.float64)
 
 
-def _bins(values: np.ndarray, n_bins: int) -> dict[str, object]:
-    finite = values[np.isfinite(values)]
-    missing = 1.0 - len(finite) / len(values) if len(values) else 1.0
-    if len(finite) == 0:
-        return {"edges": [], "frequencies": [], "missing": missing}
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, n_bins + 1)[1:-1]))
-    counts = np.bincount(np.searchsorted(edges, finite, side="left"), minlength=len(edges) + 1)
-    return {
-        "edges": edges.tolist(),
-        "frequencies": (counts / len(finite)).tolist(),
-        "missing": missing,
-    }
+def _bins(columns: np.ndarray, counts: np.ndarray, n_bins: int) -> list[dict[str, object]]:
+    """Bins of the columns that `sorted_columns` gives."""
+    n_rows = columns.shape[1]
+    edges = quantiles_of_sorted(columns, counts, np.linspace(0, 1, n_bins + 1)[1:-1])
+    below = np.zeros((len(columns), n_bins + 1), dtype=np.int64)
+    for column, count, cuts, found in zip(columns, counts, edges, below, strict=True):
+        found[1:-1] = column[:count].astype(np.float64).searchsorted(cuts, side="right")
+    below[:, -1] = counts
+    frequencies = np.diff(below, axis=1) / np.maximum(counts, 1)[:, None]
+    missing = 1.0 - counts / n_rows if n_rows else np.ones(len(columns))
+    # Equal edges have nothing between them.
+    first = np.ones(edges.shape, dtype=np.bool_)
+    first[:, 1:] = edges[:, 1:] > edges[:, :-1]
+    first[counts == 0] = False
+    kept = np.c_[first, counts > 0]
+    return [
+        {"edges": e[i].tolist(), "frequencies": f[k].tolist(), "missing": m}
+        for e, i, f, k, m in zip(edges, first, frequencies, kept, missing.tolist(), strict=True)
+    ]

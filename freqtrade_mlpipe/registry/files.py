@@ -181,10 +181,16 @@ def _some(names: set[str]) -> str:
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def write_folder(directory: Path, contents: Mapping[str, bytes]) -> None:
+def write_folder(directory: Path, contents: Mapping[str, bytes], *, synced: bool = True) -> None:
     """Write `contents` as the new folder `directory`, whole or not at all.
 
-    The files are written and synchronised beside it, then the folder is renamed into place.
+    The files are written beside it, then the folder is renamed into place.
+
+    Parameters
+    ----------
+    synced
+        Wait until each file is on the disk. False, for what can be made again: after a loss of power files may be
+        damaged, which their digests show.
 
     Raises
     ------
@@ -196,7 +202,7 @@ def write_folder(directory: Path, contents: Mapping[str, bytes]) -> None:
             raise BundleError(f"{directory} exists already. Name a new folder, or remove it.")
         with whole_directory(directory) as unfinished:
             for name, data in contents.items():
-                _write_synced(unfinished / check_name(name), data)
+                write_file(unfinished / check_name(name), data, synced=synced)
     except OSError as error:
         raise BundleError(f"Cannot write the bundle {directory}: {error}.") from error
 
@@ -242,9 +248,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """Write the new file `path`; see `write_folder` for `synced`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())

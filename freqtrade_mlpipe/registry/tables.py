@@ -15,7 +15,7 @@ def encode_table(frame: pd.DataFrame) -> bytes:
     """
     import pyarrow as pa
 
-    table = pa.table({str(name): _arrow(frame[name]) for name in frame.columns})
+    table = pa.table(dict(zip(map(str, frame.columns), _arrays(frame), strict=True)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(
         sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=None)
@@ -46,6 +46,24 @@ def decode_table(name: str, data: bytes, *, max_rows: int) -> pd.DataFrame:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise BundleError(f"{name} cannot be read: {error}. Write the bundle again.") from error
     return pd.DataFrame(columns)
+
+
+def _arrays(frame: pd.DataFrame) -> list[object]:
+    import pyarrow as pa
+
+    kinds = frame.dtypes.to_numpy()
+    found: list[object] = [None] * len(kinds)
+    for kind in set(kinds):
+        places = np.flatnonzero(kinds == kind)
+        if isinstance(kind, np.dtype) and kind.kind in "fiu":
+            # Together: a hundred columns one by one take longer than all the rest of a small table.
+            columns = frame.iloc[:, places].to_numpy().T
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
+        else:
+            arrays = [_arrow(column) for _, column in frame.iloc[:, places].items()]
+        for place, array in zip(places, arrays, strict=True):
+            found[place] = array
+    return found
 
 
 def _arrow(column: pd.Series) -> object:

@@ -72,7 +72,8 @@ def out_of_sample(
             "loss": losses_of(data.task, data.y[rows], proba),
         }
         part |= {
-            f"loss_{name}": losses for name, losses in _baseline_losses(data, fold, last).items()
+            f"loss_{name}": losses
+            for name, losses in baseline_losses(data, fold.train, rows, last).items()
         }
         if data.task == "three_class":
             part |= dict(zip(SHORT_COLUMNS, answers[:, 2:].T, strict=True))
@@ -84,14 +85,12 @@ def out_of_sample(
     return pd.concat(parts)
 
 
-def _baseline_losses(data: TrainingData, fold: Fold, last: Floats) -> dict[str, Floats]:
-    """Loss of each test row under forecasts that need no model."""
-    y = data.y[fold.test]
+def baseline_losses(data: TrainingData, train: Ints, test: Ints, last: Floats) -> dict[str, Floats]:
+    """Loss of each test row under forecasts that need no model; `last`: `last_known_outcome` of all rows."""
+    y = data.y[test]
     if data.task == "regression":
-        return {"mean": (y - data.y[fold.train].mean()) ** 2, "zero": y**2}
-    return baseline_log_losses(
-        data.y[fold.train], y, last[fold.train], last[fold.test], _CLASSES[data.task]
-    )
+        return {"mean": (y - data.y[train].mean()) ** 2, "zero": y**2}
+    return baseline_log_losses(data.y[train], y, last[train], last[test], _CLASSES[data.task])
 
 
 def scores_of(data: TrainingData, rows: Ints, proba: Floats, position: Signs) -> dict[str, float]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,17 @@ _VALID: Mapping[Task, tuple[float, ...]] = {"binary": (0.0, 1.0), "three_class":
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Checked rows, how many were dropped for NaN, and the SHA-256 of all that was given."""
+    """Checked rows, and how many were dropped for NaN."""
 
     data: TrainingData
     n_dropped_nan: int
-    data_hash: str
+    hashed: Callable[[], str]
     last_date: pd.Timestamp
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 of all that was given."""
+        return self.hashed()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +97,6 @@ def check_inputs(
     shorts = _returns(extras.short_return, "short_return", frame.index)
     order = time_order(clock, frame.index)
     values = (clock.dates.asi8, known_at.asi8, labels, weight, returns, shorts)
-    digest = _digest(frame, clock, values, order)
-
     complete = ~np.isnan(labels) & ~_nan_rows(frame)
     rows = order[complete[order]]
     if not len(rows):
@@ -116,7 +120,12 @@ def check_inputs(
         task=extras.task,
         short_return=None if shorts is None else shorts[rows],
     )
-    return Inputs(data, len(frame) - len(rows), digest, clock.dates[order[-1]])
+    return Inputs(
+        data,
+        len(frame) - len(rows),
+        lambda: _digest(frame, clock, values, order),
+        clock.dates[order[-1]],
+    )
 
 
 def _frame(X: Any, y: Any) -> pd.DataFrame:
@@ -146,6 +155,9 @@ def _from_array(X: Any, y: Any) -> pd.DataFrame:
 
 
 def _require_usable(frame: pd.DataFrame) -> None:
+    # A float32 frame is one block, whose columns lie one after the other.
+    if all(np.isfinite(column).all() for column in frame.to_numpy().T):
+        return
     infinite, empty = [], []
     for name in frame.columns:
         column = frame[name].to_numpy()
@@ -164,8 +176,8 @@ def _require_usable(frame: pd.DataFrame) -> None:
 
 def _nan_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
     missing = np.zeros(len(frame), dtype=np.bool_)
-    for name in frame.columns:
-        missing |= np.isnan(frame[name].to_numpy())
+    for column in frame.to_numpy().T:
+        missing |= np.isnan(column)
     return missing
 
 

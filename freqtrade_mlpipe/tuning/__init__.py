@@ -4,6 +4,7 @@ from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order, n_cores
 from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
+    SHARES,
     Fitted,
     PreparedFold,
     PreparedSlice,
@@ -19,6 +20,7 @@ from freqtrade_mlpipe.tuning.trials import Trial, TuningResult
 
 __all__ = [
     "NEEDS_RETURNS",
+    "SHARES",
     "Fitted",
     "Floats",
     "Ints",

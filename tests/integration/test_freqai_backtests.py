@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from freqtrade_mlpipe.mlflow_store import open_store
+from freqtrade_mlpipe.models import MODELS
 from freqtrade_mlpipe.replay.run import main as freqtrade_main
 from tests.conftest import Workspace, write_candle_file
 from tests.features.test_informative import resampled
@@ -308,15 +309,30 @@ def test_freqtrades_template_trades_both_ways_on_futures(freqai: Freqai, market:
     assert len(list(freqai.models.glob("sub-train-SYNB_USDT.USDT_*"))) == 3
 
 
-def test_frozen_model_of_the_loop_becomes_a_version(freqai: Freqai, capsys: Any):
-    assert freqai.run("MLFreqaiStrategy", "MLPipeClassifier", "--export", "none") == 0
+def test_searched_model_of_the_loop_becomes_a_frozen_version_with_evidence_for_the_gates(
+    freqai: Freqai,
+):
+    freqai.set(model_training_parameters={"optuna": {"n_trials": 2, "cv_folds": 2}})
+    options = ("--timerange", "20230301-20230310", "--pairs", "SYNB/USDT", "--export", "none")
+    assert freqai.run("MLFreqaiStrategy", "MLPipeClassifier", *options) == 0
+    (folder,) = freqai.models.glob("sub-train-SYNB*")
+    described = json.loads((folder / "window.json").read_text())
+    assert described["n_trials"] == 2
+    (found,) = described["parameters"].values()
+    assert found["n_estimators"] == 30
+    assert found["num_leaves"] != MODELS["lightgbm"].defaults["num_leaves"]
     run = freqai.workspace.run
     assert run("promote", "--from-freqai", "one", "SYNB/USDT", "--model-name", "frozen") == 0
     version = freqai.workspace.registry().get_version("frozen", 1)
     bundle = freqai.workspace.registry().load_bundle("frozen", 1)
     assert bundle.members[-1].valid_to is None
     assert bundle.manifest.final_window_start == bundle.members[-1].valid_from
-    assert version.metrics["log_loss"] > 0
+    measured = version.metrics
+    assert 0 < measured["p_value_class_prior"] <= 1
+    assert measured["log_loss"] > 0
+    assert measured["baseline_log_loss"] > 0
+    assert measured["oos_n_periods"] > 100
+    assert measured["n_trials"] == 2
     assert run("promote", "--from-freqai", "none", "SYNB/USDT") == 2
     assert run("promote", "--from-freqai", "one", "SYNC/USDT") == 2
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from freqtrade.config_schema.config_schema import CONF_SCHEMA
+from freqtrade.enums import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
@@ -19,16 +20,20 @@ from sklearn.metrics import pairwise_distances
 
 from freqtrade_mlpipe.config import FeatureConfig, FreqaiConfig, MLPipeConfig, ModelConfig
 from freqtrade_mlpipe.exceptions import BundleError, ConfigError, TrainingError
-from freqtrade_mlpipe.integration.freqai_gate import decide
+from freqtrade_mlpipe.integration.freqai_backtest import _stored as stored_model
+from freqtrade_mlpipe.integration.freqai_evidence import judged_figures
+from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeDrawer
 from freqtrade_mlpipe.integration.freqai_labels import Labels, horizon_of
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
+from freqtrade_mlpipe.integration.freqai_record import RunRecord
 from freqtrade_mlpipe.integration.freqai_settings import KEYS, check_keys, model_config
 from freqtrade_mlpipe.integration.freqai_statistics import recent_statistics, rolling_statistics
 from freqtrade_mlpipe.integration.freqai_store import (
     Origin,
     content_key,
     pair_slug,
+    read_judged,
     read_window,
     save_window,
     stored_key,
@@ -45,6 +50,8 @@ from freqtrade_mlpipe.integration.freqai_window import (
     judged_rows,
     train_window,
 )
+from freqtrade_mlpipe.registry import ModelRegistry
+from freqtrade_mlpipe.registry.report import Check
 from freqtrade_mlpipe.tuning import Recipe
 from tests.features.market import random_walk
 
@@ -311,6 +318,17 @@ def test_no_training_label_reaches_into_the_judged_rows():
     assert model.metrics["roc_auc"] > 0.75
 
 
+def test_rows_too_few_for_slices_are_fitted_at_once_and_it_is_said(caplog):
+    rows = window(400, horizon=40)
+    model, judged = train_window(rows, plan())
+    assert "too few to keep some for early stopping" in caplog.text
+    (member,) = model.members
+    assert member.model.n_rounds == 30
+    assert member.thresholds.enter == 0.5
+    assert member.train_end < judged.features.index[0]
+    assert model.metrics["roc_auc"] > 0.7
+
+
 def test_row_with_a_missing_feature_is_neither_learned_from_nor_predicted():
     rows = window()
     X = rows.features.copy()
@@ -403,6 +421,50 @@ def test_too_few_rows_say_nothing():
     assert decide("better", model, None, judged).accepted
 
 
+# --- what a hand-over tells the gates ------------------------------------------------------------------
+
+
+def traded(rows: WindowRows, returns: Any) -> WindowRows:
+    return replace(rows, forward=np.asarray(returns, dtype=np.float64))
+
+
+def figures_of(judged: pd.DataFrame, horizon: int = 6) -> dict[str, float]:
+    return judged_figures(judged, candle=CANDLE, horizon_candles=horizon, round_trip_cost=0.002)
+
+
+def test_judged_rows_hold_the_trades_and_the_losses_of_baselines():
+    rows = window()
+    forward = np.random.default_rng(5).normal(0, 0.01, len(rows.features))
+    model, judged = train_window(traded(rows, forward), plan())
+    table = model.judged
+    places = rows.features.index.get_indexer(judged.features.index)
+    np.testing.assert_array_equal(table["forward_return"], forward[places])
+    np.testing.assert_allclose(table["loss"], model.losses(judged))
+    share = (rows.labels["&s"].iloc[: places[0] - 6] == "up").mean()
+    up = (rows.labels["&s"].iloc[places] == "up").mean()
+    expected = -(up * np.log(share) + (1 - up) * np.log(1 - share))
+    assert table["loss_class_prior"].mean() == pytest.approx(expected, rel=1e-3)
+    found = figures_of(table)
+    assert found["p_value_class_prior"] < 0.01
+    assert found["p_value_last_value"] < 0.01
+    assert found["baseline_log_loss"] == pytest.approx(expected, rel=1e-3)
+    assert abs(found["oos_sharpe_per_period"]) < 0.2
+
+
+def test_rows_too_few_for_two_blocks_prove_nothing():
+    model, _ = train_window(traded(window(250), np.zeros(250)), plan())
+    assert len(model.judged) < 60
+    assert set(figures_of(model.judged)) == {"baseline_log_loss", "baseline_last_value_log_loss"}
+
+
+def test_short_trades_earn_what_long_ones_lose():
+    dates = pd.date_range("2024-01-01", periods=600, freq="1h", tz="UTC")
+    zeros = dict.fromkeys(("loss", "loss_mean", "loss_zero"), 0.0)
+    falls = pd.DataFrame({"date": dates, "position": -1, "forward_return": -0.05, **zeros})
+    assert figures_of(falls)["oos_sharpe_per_period"] > 0
+    assert figures_of(falls.assign(position=1))["oos_sharpe_per_period"] < 0
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 
@@ -434,10 +496,47 @@ def test_stored_window_predicts_the_same_and_damage_is_noticed(tmp_path):
     found = judged_rows(rows, plan(freqai=block), again.guard)
     pd.testing.assert_frame_equal(found.features, judged.features)
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".joblib")]
+    place: Any = SimpleNamespace(folder=folder, key="k", pair="A/B")
+    assert stored_model(place) is not None
     file = folder / "0" / "members" / "0" / "model.txt"
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(BundleError):
         read_window(folder)
+    assert stored_model(place) is None
+
+
+def test_judged_rows_survive_their_file_and_damage_is_noticed(tmp_path):
+    rows = traded(window(), np.zeros(1200))
+    model, _ = train_window(rows, plan())
+    folder = tmp_path / "sub-train-A_B_1700000000"
+    save_window(folder, model, rows.features, origin())
+    _, described = read_window(folder)
+    pd.testing.assert_frame_equal(read_judged(folder, described), model.judged)
+    file = folder / "judged.feather"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match="was changed"):
+        read_judged(folder, described)
+
+
+def test_bots_versions_are_pruned_but_for_the_newest_of_each_verdict_and_tagged_ones(tmp_path):
+    freqai = {"identifier": "id", "purge_old_models": 1}
+    config = {"freqai": freqai, "user_data_dir": str(tmp_path), "runmode": RunMode.DRY_RUN}
+    settings = {"tracking": {"backend": "none"}, "registry": {"directory": str(tmp_path / "store")}}
+    mlpipe = MLPipeConfig(**settings)
+    record, rows = RunRecord(mlpipe, config), window(400)
+    model, _ = train_window(rows, plan())
+    registry = ModelRegistry(directory=tmp_path / "store")
+    for number, accepted in enumerate([True, False, True, False, True, False]):
+        folder = tmp_path / f"sub-train-A_B_170000000{number}"
+        save_window(
+            folder, model, rows.features, replace(origin(), trained_at=1_700_000_000 + number)
+        )
+        verdict = Decision(accepted, Check("vs the model before it", None, None, accepted, "said"))
+        record.window("A/B", number, model, verdict, {}, folder=folder)
+        if number == 0:
+            registry.tag_model("freqai.id.A_B", "1", add=["mine"])
+    versions = registry.get_all_versions("freqai.id.A_B")
+    assert [version.version for version in versions] == ["6", "5", "1"]
 
 
 def test_folder_without_its_last_file_does_not_count(tmp_path):
@@ -546,7 +645,7 @@ def test_files_of_a_bot_are_whole_after_a_failed_write(tmp_path, monkeypatch):
     before = found.pair_dictionary_path.read_bytes()
     found.pair_dict["A/B"]["trained_timestamp"] = 7
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", killed)
@@ -560,10 +659,10 @@ def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
     folder = tmp_path / "sub-train-A_B_1700000000"
     save_window(folder, train_window(rows, plan())[0], rows.features, origin("old"))
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_atomically", killed)
+    monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         save_window(folder, train_window(rows, plan())[0], rows.features, origin("new"))
     assert stored_key(folder) == "old"
