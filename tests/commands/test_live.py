@@ -21,7 +21,7 @@ def spoken(production_once: Workspace, market) -> list[LivePrediction]:
     """What the strategy itself says of the candles after the training, as a bot would have journalled it."""
     strategy = production_once.strategy()
     strategy.bot_start()
-    served = strategy._mlpipe_served
+    served = strategy._current("SYNA/USDT")
     kept = list(served.bundle.members[-1].preprocessor.kept_columns)
     start = pd.Timestamp(served.bundle.manifest.final_window_start)
     rows = []
