@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.names import pair_model_name
 from tests.conftest import MODEL_NAME, Workspace
 from tests.integration.bot import Iterated
+from tests.integration.test_strategy import flip_a_byte
 
 pytestmark = pytest.mark.e2e
 
@@ -42,21 +44,32 @@ def alone(two_versions_once: Workspace, market: Market) -> Callable[[str, str], 
     return ask
 
 
-@pytest.fixture
-def each(two_versions: Workspace, tmp_path: Path) -> Workspace:
-    """Version 1 of the first pair's model and version 2 of the second's have learned differently; both speak.
-
-    The first pair's version 2 is what the second pair's version 2 is.
-    """
-    registry = two_versions.registry()
+@pytest.fixture(scope="module")
+def each_once(two_versions_once: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two versions of each pair's model, which have learned differently; version 1 of the first pair's speaks."""
+    folder = tmp_path_factory.mktemp("each")
+    workspace = two_versions_once.copy_to(folder / "user_data")
+    registry = workspace.registry()
     for number in ("1", "2"):
-        folder = registry.copy_to(MODEL_NAME, number, tmp_path / number)
+        bundle = registry.copy_to(MODEL_NAME, number, folder / number)
         for name in (MODEL_A, MODEL_B):
-            registry.register_model(model_name=name, model_path=folder)
-    for name, version in ((MODEL_A, "1"), (MODEL_B, "2")):
-        registry.promote_to_production(name, version, force_reason="test")
-    two_versions.configure(scope="per_pair")
-    return two_versions
+            registry.register_model(model_name=name, model_path=bundle)
+    registry.promote_to_production(MODEL_A, "1", force_reason="test")
+    workspace.configure(scope="per_pair")
+    return workspace
+
+
+@pytest.fixture
+def one(each_once: Workspace, tmp_path: Path) -> Workspace:
+    """The second pair's model has never passed its gates."""
+    return each_once.copy_to(tmp_path / "user_data")
+
+
+@pytest.fixture
+def each(one: Workspace) -> Workspace:
+    """Version 1 speaks for the first pair, version 2 for the second."""
+    one.registry().promote_to_production(MODEL_B, "2", force_reason="test")
+    return one
 
 
 @pytest.fixture
@@ -78,11 +91,6 @@ def predicted(workspace: Workspace, pair: str, market: Market) -> pd.DataFrame:
     return strategy.populate_indicators(market[pair].copy(), {"pair": pair})
 
 
-def forget_model_of_b(workspace: Workspace) -> None:
-    """As if it had never passed its gates."""
-    workspace.registry().archive_model(MODEL_B, "2")
-
-
 class TestBacktest:
     def test_each_pair_is_predicted_by_its_own_model_wherever_the_strategy_is_sent(
         self, each: Workspace, market: Market, alone: Callable[..., pd.DataFrame]
@@ -100,11 +108,10 @@ class TestBacktest:
         assert each.strategy().config["mlpipe_digest"] == each.strategy().config["mlpipe_digest"]
 
     def test_pair_without_a_model_makes_no_entries_and_is_named(
-        self, each: Workspace, market: Market, logged: Callable[[], list[str]]
+        self, one: Workspace, market: Market, logged: Callable[[], list[str]]
     ) -> None:
-        forget_model_of_b(each)
-        assert (predicted(each, A, market)["mlpipe_do_predict"] == 1).any()
-        assert (predicted(each, B, market)["mlpipe_do_predict"] == 0).all()
+        assert (predicted(one, A, market)["mlpipe_do_predict"] == 1).any()
+        assert (predicted(one, B, market)["mlpipe_do_predict"] == 0).all()
         assert any(f"No entries will be made with {MODEL_B}" in text for text in logged())
 
     def test_no_pair_with_a_model_is_refused(self, production: Workspace, market: Market) -> None:
@@ -139,15 +146,14 @@ class TestBot:
         }
 
     def test_pair_without_a_model_is_told_of_and_served_when_there_is_one(
-        self, each: Workspace, started: Callable[..., Iterated]
+        self, one: Workspace, started: Callable[..., Iterated]
     ) -> None:
-        forget_model_of_b(each)
-        bot = started(each)
+        bot = started(one)
         bot.process(START)
         assert bot.newest(A)["mlpipe_do_predict"] == 1
         assert bot.newest(B)["mlpipe_do_predict"] == 0
         assert any(MODEL_B in text and "No entries" in text for text in bot.messages)
-        each.registry().promote_to_production(MODEL_B, "1", force_reason="test")
+        one.registry().promote_to_production(MODEL_B, "1", force_reason="test")
         bot.poll(MODEL_B).round()
         bot.process(START + 1)
         assert bot.newest(B)["mlpipe_version"] == "1"
@@ -182,12 +188,12 @@ class TestBot:
         assert bot.newest(B)["mlpipe_version"] == "2"
 
     def test_corrupt_model_of_one_pair_leaves_the_other_alone(
-        self, each: Workspace, started: Callable[..., Iterated], monkeypatch: pytest.MonkeyPatch
+        self, each: Workspace, started: Callable[..., Iterated]
     ) -> None:
         digest = each.registry().get_version(MODEL_B, "2").digest
-        for place in (each.registry_directory / "artifacts").rglob(f"*{digest[:8]}*"):
-            for file in place.rglob("model.txt"):
-                file.write_bytes(file.read_bytes()[:-1])
+        for manifest in each.registry_directory.rglob("manifest.json"):
+            if hashlib.sha256(manifest.read_bytes()).hexdigest() == digest:
+                flip_a_byte(manifest.parent)
         bot = started(each)
         bot.process(START)
         assert [bot.newest(pair)["mlpipe_do_predict"] for pair in (A, B)] == [1, 0]
