@@ -222,10 +222,9 @@ class LiveServing:
         try:
             question = self._question(dataframe, pair)
             columns = question.columns
-            if len(question.rows):
-                frames.refresh()
-                self._look(question, frames)
-                self._answer([question], frames)
+            frames.refresh()
+            self._look(question, frames)
+            self._answer([question], frames)
         except Exception as error:
             self.notifier.trouble(
                 _PREDICTIONS, f"{pair}: no predictions, {type(error).__name__}: {error}", pair

@@ -85,7 +85,7 @@ class MLPipeMixin(IStrategy):
             raise OperationalException(str(error)) from error
         self._mlpipe_pinned: dict[str, str] = {}
         self._mlpipe_served: dict[str, Served | None] = {}
-        self._mlpipe_missing: dict[str, str] = {}
+        self._mlpipe_missing: dict[str, RegistryError] = {}
         self._mlpipe_frames: Frames | None = None
         self._mlpipe_live: LiveServing | None = None
         self._mlpipe_warned: set[str] = set()
@@ -163,7 +163,8 @@ class MLPipeMixin(IStrategy):
         names = self._model_names(self._whitelist())
         missing = [name for name in names if self._served_under(name) is None]
         if missing and missing == names and self.mlpipe.serving.on_missing == "raise":
-            raise ServingError(self._mlpipe_missing[names[0]])
+            error = self._mlpipe_missing[names[0]]
+            raise ServingError(str(error)) from error
 
     def _start_live(self) -> None:
         self._stop_live()
@@ -382,7 +383,7 @@ class MLPipeMixin(IStrategy):
             try:
                 self._mlpipe_served[name] = self._load(self._resolve(name))
             except RegistryError as error:
-                self._mlpipe_missing[name] = str(error)
+                self._mlpipe_missing[name] = error
                 where = "" if self.mlpipe.scope == "pooled" else f" with {name}"
                 logger.warning("No entries will be made%s: %s", where, error)
             except MLPipeError as error:
