@@ -85,6 +85,7 @@ def test_drift_pauses_entries_and_is_told_once(tmp_path: Path, made):
     first = next(k for k, reason in enumerate(paused) if reason)
     assert 250 < first <= 250 + 300
     assert paused[-1] is not None
+    assert bot.watch.entries_paused("P1") is None  # another model's pair
     assert "feature" in paused[-1]
     assert len(bot.told) == 1
     assert "trend version 3" in bot.told[0]
