@@ -1,10 +1,11 @@
 """What serving costs a bot: latency per pair and candle, `analyze_ticker` against an empty strategy, swap, memory.
 
-Trains a small model of each kind on synthetic candles, then lets freqtrade's own strategy objects follow a market
-candle by candle, as a bot does. Figures are medians and 99 % quantiles of one run, of the wall clock or, on a busy
-machine, of the thread's own processor time (``--cpu``); compare them as ratios::
+Trains a small model of each kind on synthetic candles, then lets freqtrade's own strategy objects and data provider
+follow a market candle by candle, as a bot does. Figures are a pair's share of an iteration: medians and 99 % quantiles
+of one run, of the wall clock or, on a busy machine, of the thread's own processor time (``--cpu``); compare them as
+ratios::
 
-    python benchmarks/live.py --models lightgbm xgboost random_forest --candles 400
+    python benchmarks/live.py --models lightgbm xgboost random_forest --pairs 20 --candles 200
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
-from freqtrade.enums import RunMode
+from freqtrade.data.dataprovider import DataProvider
+from freqtrade.enums import CandleType, RunMode
 from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.commands.context import load_context
-from freqtrade_mlpipe.integration.voice import Voice
+from freqtrade_mlpipe.integration.live import LiveServing
 from freqtrade_mlpipe.main import main as mlpipe
 from freqtrade_mlpipe.synthetic import Market, generate_market
 
@@ -35,23 +38,30 @@ N_WINDOW = 999
 """Candles that freqtrade keeps for a bot on Binance."""
 
 
-class Provider:
-    """What a strategy asks of freqtrade's data provider while a frame is analysed."""
+class Feed:
+    """Candles as an exchange has delivered them, and the whitelist; stands for freqtrade's exchange and pairlists."""
 
-    def current_whitelist(self) -> list[str]:
-        return list(PAIRS)
+    def __init__(self, market: Mapping[str, pd.DataFrame], pairs: Sequence[str]) -> None:
+        self.market, self.whitelist = market, list(pairs)
+        self.frames: dict[str, pd.DataFrame] = {}
 
-    def send_msg(self, message: str, *, always_send: bool = False) -> None:
-        print("  told:", message)
+    def move_to(self, end: int) -> None:
+        """The windows up to this many candles. Pairs beyond the market's look at other times of it."""
+        known = list(self.market)
+        for place, pair in enumerate(self.whitelist):
+            frame = self.market[known[place % len(known)]]
+            last = end + place // len(known)
+            self.frames[pair] = frame.iloc[last - N_WINDOW : last].reset_index(drop=True)
 
-    def get_pair_dataframe(self, pair: str, timeframe: str) -> pd.DataFrame:
-        return pd.DataFrame()
+    def klines(self, key: tuple[str, str, object], copy: bool = True) -> pd.DataFrame:
+        frame = self.frames.get(key[0], pd.DataFrame())
+        return frame.copy() if copy else frame
 
 
 class Empty(IStrategy):
     """The floor: a strategy that adds nothing."""
 
-    timeframe, stoploss = "1h", -0.1
+    timeframe, stoploss, startup_candle_count = "1h", -0.1, 0
 
     def populate_indicators(self, dataframe: pd.DataFrame, metadata: dict) -> pd.DataFrame:
         return dataframe
@@ -83,40 +93,65 @@ def prepare(folder: Path, model_type: str, candles: dict[str, pd.DataFrame]) -> 
     return user_data
 
 
-def strategy_of(user_data: Path) -> Any:
+def bot_of(user_data: Path, feed: Feed) -> Any:
+    """The strategy as a bot has it, started; it neither enters nor leaves, like the empty one."""
     from freqtrade.resolvers import StrategyResolver
 
     context = load_context({"user_data_dir": str(user_data)}, backtest=True)
     config = {**context.freqtrade, "runmode": RunMode.DRY_RUN}
     config["mlpipe"]["serving"] = {"poll_seconds": 3_600}
     strategy = StrategyResolver.load_strategy(config)
-    strategy.dp = Provider()
+    strategy.dp = DataProvider(config, feed, feed)
     strategy.ft_bot_start()
-    strategy.gather_informative_pairs()
+    strategy.populate_entry_trend = strategy.populate_exit_trend = lambda df, metadata: df
     return strategy
 
 
-def windows(frame: pd.DataFrame, first: int, n: int) -> Iterator[pd.DataFrame]:
-    """The bot's frame as it slides on."""
-    for end in range(first, first + n):
-        yield frame.iloc[end - N_WINDOW : end].reset_index(drop=True)
+def empty_bot(config: dict[str, Any], feed: Feed) -> Any:
+    """The floor, with a data provider of its own."""
+    strategy = Empty({**config, "candle_type_def": CandleType.SPOT})
+    strategy.dp = DataProvider(config, feed, feed)
+    return strategy
 
 
 CLOCK: list[Callable[[], float]] = [time.perf_counter]
 
 
-def timed(call: Callable[[pd.DataFrame], object], frames: Iterator[pd.DataFrame]) -> np.ndarray:
-    """Milliseconds of each call."""
-    spent = []
-    for frame in frames:
-        started = CLOCK[0]()
-        call(frame)
-        spent.append((CLOCK[0]() - started) * 1000)
-    return np.array(spent)
+class Stopwatch:
+    """Milliseconds of the calls of some methods since the last `lap`."""
+
+    def __init__(self, owner: type, names: Iterable[str]) -> None:
+        self._spent = 0.0
+        self._is_inside = False
+        for name in names:
+            setattr(owner, name, self._timed(getattr(owner, name)))
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            if self._is_inside:
+                return method(*arguments)
+            self._is_inside, started = True, CLOCK[0]()
+            try:
+                return method(*arguments)
+            finally:
+                self._spent += (CLOCK[0]() - started) * 1000
+                self._is_inside = False
+
+        return timed
+
+    def lap(self) -> float:
+        spent, self._spent = self._spent, 0.0
+        return spent
 
 
-def shown(name: str, milliseconds: np.ndarray) -> None:
-    median, p99 = np.quantile(milliseconds, [0.5, 0.99])
+def milliseconds(call: Callable[[], object]) -> float:
+    started = CLOCK[0]()
+    call()
+    return (CLOCK[0]() - started) * 1000
+
+
+def shown(name: str, found: Sequence[float]) -> None:
+    median, p99 = np.quantile(found, [0.5, 0.99])
     print(f"  {name:<58} median {median:7.3f} ms   p99 {p99:7.3f} ms")
 
 
@@ -145,84 +180,65 @@ def training_beside() -> Iterator[None]:
         thread.join()
 
 
-def measure(user_data: Path, frame: pd.DataFrame, n: int) -> None:
-    strategy, floor = strategy_of(user_data), Empty({})
-    live = strategy._mlpipe_live
+def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n: int) -> None:
+    feed = Feed(market, [*PAIRS, *(f"P{k}/USDT" for k in range(n_pairs))][:n_pairs])
+    strategy = bot_of(user_data, feed)
+    floor, live, pairs = empty_bot(strategy.config, feed), strategy._mlpipe_live, feed.whitelist
     live.journal.close()
     live.journal = live.watch = None
-    speak, spent = Voice.speak, []
+    ends = iter(range(3_600, 15_000))
 
-    def timed_speak(*arguments: Any) -> Any:
-        started = CLOCK[0]()
-        spoken = speak(*arguments)
-        spent.append((CLOCK[0]() - started) * 1000)
-        return spoken
+    def iterate() -> None:
+        strategy.gather_informative_pairs()
+        strategy.analyze(pairs)
 
-    Voice.speak = timed_speak
-    pair = {"pair": PAIRS[0]}
-    first = 3_600
-
-    def answer(df: pd.DataFrame) -> None:
-        strategy.populate_indicators(df, pair)
-
-    def latencies() -> np.ndarray:
-        found = np.array(spent)
-        spent.clear()
+    def follow(n_candles: int) -> list[float]:
+        """A pair's share of features and prediction, for each candle."""
+        found = []
+        for end in islice(ends, n_candles):
+            feed.move_to(end)
+            iterate()
+            found.append(predicting.lap() / n_pairs)
         return found
 
-    timed(answer, windows(frame, first, 20))
-    latencies()
-    timed(answer, windows(frame, first + 20, n))
-    shown("features + prediction", latencies())
+    predicting = Stopwatch(LiveServing, ("_look", "_answer"))
+    follow(20)
+    shown("features + prediction", follow(n))
     with training_beside():
-        timed(answer, windows(frame, first + 20 + n, n))
-    shown("features + prediction, a thread training beside", latencies())
-    first += 20 + 2 * n
-    strategy.populate_entry_trend = strategy.populate_exit_trend = lambda df, metadata: df
+        shown("features + prediction, a thread training beside", follow(n))
     ours, empty = [], []
-    for df in windows(frame, first, n):  # in turn, so that both see the same machine
-        empty.append(timed(lambda df: floor.analyze_ticker(df, pair), iter([df.copy()]))[0])
-        ours.append(timed(lambda df: strategy.analyze_ticker(df, pair), iter([df]))[0])
-    shown("analyze_ticker, empty strategy", np.array(empty))
-    shown("analyze_ticker, the mixin on the same", np.array(ours))
-    first += n
-    assert (
-        mlpipe(
-            [
-                "promote",
-                "--userdir",
-                str(user_data),
-                "--model-version",
-                "2",
-                "--force-reason",
-                "swap",
-            ]
-        )
-        == 0
-    )
-    started = CLOCK[0]()
-    live.poll.round()
-    print(f"  swap, off the loop: {(CLOCK[0]() - started) * 1000:.0f} ms")
-    shown(
-        "iteration with the swap",
-        timed(lambda df: (strategy._turn(), answer(df)), windows(frame, first, 1)),
-    )
-    shown(
-        "the next one",
-        timed(lambda df: (strategy._turn(), answer(df)), windows(frame, first + 1, 1)),
-    )
-    Voice.speak = speak
+    for end in islice(ends, n):  # in turn, so that both see the same machine
+        feed.move_to(end)
+        empty.append(milliseconds(lambda: floor.analyze(pairs)) / n_pairs)
+        ours.append(milliseconds(lambda: strategy.analyze(pairs)) / n_pairs)
+    shown("analyze, empty strategy", empty)
+    shown("analyze, the mixin on the same", ours)
+    print(f"  the mixin takes {np.median(ours) / np.median(empty):.2f} times the empty strategy")
+    swap(user_data, live)
+    for name in ("iteration with the swap", "the next one"):
+        feed.move_to(next(ends))
+        shown(f"{name}, a pair", [milliseconds(iterate) / n_pairs])
     strategy.ft_bot_cleanup()
 
 
-def memory(user_data: Path, frame: pd.DataFrame, n: int) -> None:
-    """Resident memory while a bot follows `n` candles."""
-    strategy, process = strategy_of(user_data), psutil.Process()
-    live = strategy._mlpipe_live
-    start = len(frame) - n - 1
-    for place, df in enumerate(windows(frame, start, n)):
-        strategy.populate_indicators(df, {"pair": PAIRS[0]})
-        live.hand_over()
+def swap(user_data: Path, live: LiveServing) -> None:
+    """Promote the version that does not speak, and let the bot find it."""
+    (speakers,) = live.speakers.values()
+    other = {"1": "2", "2": "1"}[speakers.poll.production.resolved.version]
+    command = ["promote", "--userdir", str(user_data), "--model-version", other]
+    assert mlpipe([*command, "--force-reason", "swap"]) == 0
+    print(f"  swap, off the loop: {milliseconds(speakers.poll.round):.0f} ms")
+
+
+def memory(user_data: Path, market: Mapping[str, pd.DataFrame], n: int) -> None:
+    """Resident memory while a bot follows `n` candles of a pair."""
+    feed = Feed(market, PAIRS[:1])
+    strategy, process = bot_of(user_data, feed), psutil.Process()
+    start = len(market[PAIRS[0]]) - n - 1
+    for place in range(n):
+        feed.move_to(start + place)
+        strategy.gather_informative_pairs()
+        strategy.analyze(feed.whitelist)
         if place % (n // 5) == n // 5 - 1:
             print(f"  {place + 1:6d} candles: {process.memory_info().rss / 2**20:7.1f} MiB")
     strategy.ft_bot_cleanup()
@@ -232,7 +248,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["lightgbm", "xgboost", "random_forest"])
-    parser.add_argument("--candles", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--candles", type=int, default=200)
     parser.add_argument("--memory-candles", type=int, default=10_000, help="0: skip")
     parser.add_argument("--folder", type=Path, help="keep what was trained here, and use it again")
     parser.add_argument(
@@ -247,10 +264,10 @@ def main() -> None:
             place = folder / model_type
             user_data = place if place.exists() else prepare(folder, model_type, candles)
             print(model_type)
-            measure(user_data, candles[PAIRS[0]], arguments.candles)
+            measure(user_data, candles, arguments.pairs, arguments.candles)
         if arguments.memory_candles:
             print("memory")
-            memory(user_data, candles[PAIRS[0]], arguments.memory_candles)
+            memory(user_data, candles, arguments.memory_candles)
 
 
 if __name__ == "__main__":

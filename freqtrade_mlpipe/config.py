@@ -648,7 +648,7 @@ class MLPipeConfig(Section):
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     scope: Scope = "pooled"
-    """One model for all pairs, or one a pair: `model_name` and the pair name them (`retraining.units`)."""
+    """One model for all pairs, or one a pair: `model_name` and the pair name them (`registry.names`)."""
     retrain: RetrainConfig = RetrainConfig()
     freqai: FreqaiConfig = FreqaiConfig()
 

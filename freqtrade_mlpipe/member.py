@@ -248,6 +248,15 @@ class Prediction:
     short: ShortSide | None = None
     value: Floats | None = None
 
+    def part(self, first: int, beyond: int) -> Prediction:
+        """The answers of the rows from `first` to before `beyond`."""
+        own, short = slice(first, beyond), self.short
+        return Prediction(
+            self.proba[own], self.edge[own], self.signal[own], self.do_predict[own],
+            None if short is None else ShortSide(short.proba[own], short.proba_flat[own], short.edge[own]),
+            None if self.value is None else self.value[own],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class ShortSide:

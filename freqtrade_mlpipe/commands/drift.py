@@ -21,6 +21,7 @@ from freqtrade_mlpipe.commands.live import (
     candles_at_hand,
     newest_speaker,
     not_downloaded,
+    of_own_pair,
     open_journal,
 )
 from freqtrade_mlpipe.commands.report import find_version
@@ -65,7 +66,7 @@ def drift_of_journal(
     from freqtrade_mlpipe.monitoring.readings import write_look
 
     journal = open_journal(context, arguments.get("db"))
-    rows = journal.read(role="production")
+    rows = of_own_pair(context, journal.read(role="production"))
     asked = arguments.get("model_version")
     version, digest = newest_speaker(rows if asked is None else rows[rows["version"] == asked])
     bundle = bundle_that_spoke(context, version, digest)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from freqtrade_mlpipe.commands.context import Context
 from freqtrade_mlpipe.exceptions import DataError
+from freqtrade_mlpipe.registry.names import pair_model_name
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.data import CandleSource
@@ -56,6 +57,16 @@ def bundle_that_spoke(context: Context, version: str, digest: str) -> Bundle:
     cache = BundleCache(settings.directory, settings.tracking_uri, trusted_keys=trusted)
     name = context.mlpipe.model_name
     return cache.load(ResolvedVersion(name, version, digest, cache.path_of(digest)))
+
+
+def of_own_pair(context: Context, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the pair whose own model is the configured one (`scope: per_pair`); all rows where it is no pair's."""
+    own = [
+        pair
+        for pair in rows["pair"].unique()
+        if context.mlpipe.model_name.endswith(pair_model_name("", str(pair)))
+    ]
+    return rows[rows["pair"].isin(own)] if own else rows
 
 
 def newest_speaker(rows: pd.DataFrame) -> tuple[str, str]:

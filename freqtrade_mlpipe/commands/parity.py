@@ -66,7 +66,7 @@ def parity_of(context: Context, arguments: dict[str, Any]) -> tuple[Parity, list
             continue
         again, note = _again(context, bundle, version, own)
         parts.append(again)
-        columns[version] = bundle.members[-1].preprocessor.kept_columns
+        columns[digest] = bundle.members[-1].preprocessor.kept_columns
         candle = candle_source(context, bundle.manifest.timeframe).candle
         notes += [note] if note else []
     made = [part for part in parts if len(part)]

@@ -15,6 +15,7 @@ from freqtrade_mlpipe.commands.live import (
     candles_at_hand,
     newest_speaker,
     not_downloaded,
+    of_own_pair,
     open_journal,
 )
 from freqtrade_mlpipe.exceptions import DataError
@@ -30,14 +31,16 @@ def start_shadow_report(arguments: dict[str, Any]) -> int:
     context = load_context(arguments)
     with progress_console.status("Comparing"):
         journal = open_journal(context, arguments.get("db"))
-        challenger = journal.read(role="challenger")
+        challenger = of_own_pair(context, journal.read(role="challenger"))
         if challenger.empty:
             raise DataError(
                 f"{journal.path} holds no predictions of a challenger: none was set while the bot ran."
             )
         _, beside = newest_speaker(challenger)
         challenger = challenger[challenger["digest"] == beside]
-        production = journal.read(role="production", start=challenger["date"].min())
+        production = of_own_pair(
+            context, journal.read(role="production", start=challenger["date"].min())
+        )
         version, digest = newest_speaker(production)
         production = production[production["digest"] == digest]
         bundle = bundle_that_spoke(context, version, digest)

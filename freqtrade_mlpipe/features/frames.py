@@ -20,8 +20,8 @@ FrameKey = tuple[str, str]
 """Pair and timeframe."""
 
 _OWN = "own"
-_MAX_LIVE = 200
-"""Followed frames: at about 2 MB each they must not pile up while a pairlist rotates."""
+_MOST_FOLLOWED = 200
+"""Followed frames while nobody says how many are needed: at about 1 MB each they must not pile up."""
 
 
 class Frames:
@@ -125,6 +125,11 @@ class LiveFrames(Frames):
     def __init__(self, lookup: Callable[[str, str], pd.DataFrame | None]) -> None:
         super().__init__(lookup)
         self._live: OrderedDict[tuple[str, str, int], LiveBlock] = OrderedDict()
+        self._most = _MOST_FOLLOWED
+
+    def need(self, n_frames: int) -> None:
+        """How many frames are followed at the same time; more are forgotten, the one not asked for longest first."""
+        self._most = max(n_frames, _MOST_FOLLOWED)
 
     def refresh(self) -> None:
         """Look candles up anew from now on."""
@@ -164,7 +169,7 @@ class LiveFrames(Frames):
             live = LiveBlock(columns)
         block = live.block(df, pair=pair)
         self._live[place] = live  # only now: what has failed starts anew
-        if len(self._live) > _MAX_LIVE:
+        if len(self._live) > self._most:
             self._live.popitem(last=False)
         return block
 

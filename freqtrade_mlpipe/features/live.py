@@ -64,7 +64,7 @@ class LiveBlock:
 
         Returns
         -------
-        array of shape (n_candles, n_columns), float32, column-major
+        array of shape (n_candles, n_columns), float32
             Read-only; later calls leave it alone. Rows in a feature's warm-up after the last
             opening are NaN, all others finite.
 
@@ -183,7 +183,8 @@ class _Held:
         moved._columns = [np.empty(size, dtype=column.dtype) for column in self._columns]
         for target, column in zip(moved._columns, self._columns, strict=True):
             target[:n_kept] = column[kept]
-        moved._block = np.empty((size, self._block.shape[1]), dtype=np.float32, order="F")
+        # Row by row, unlike other blocks: a new candle is a row, and each of its columns would be on another page.
+        moved._block = np.empty((size, self._block.shape[1]), dtype=np.float32)
         moved._block[:n_kept] = self._block[kept]
         moved._n = n_kept
         return moved

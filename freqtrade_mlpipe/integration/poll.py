@@ -1,4 +1,4 @@
-"""Which model a bot should serve: asked in the background, where neither a slow nor a lying registry is in its way."""
+"""Which version of a model a bot should serve: asked where neither a slow nor a lying registry is in its way."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 3_600.0
-_STOP_SECONDS = 2.0
 REGISTRY = "registry"
 """The kind of trouble, see `Notifier`."""
+POLL_FINE = {
+    REGISTRY: "The registry answers for all models again.",
+    "production": "All models can be served again.",
+    "challenger": "No challenger is refused any more.",
+}
+"""Kinds of trouble of a poll, and what is said when the last model that had it is traded no more."""
 _DOWN = (RegistryUnavailableError, TrackingError)
 
 Role = Literal["production", "challenger"]
@@ -48,7 +53,7 @@ class _Refused:
 
 
 class ModelPoll:
-    """A thread that keeps `production` and `challenger` what the registry wants them to be.
+    """Keeps `production` and `challenger` of one model what the registry wants them to be, see `Polling`.
 
     A model is put there only when it was fetched, verified, loaded and has passed its self-test; until then, and
     whatever goes wrong, the one before stays.
@@ -56,9 +61,9 @@ class ModelPoll:
     Parameters
     ----------
     config
-        Names the model, the registry and how often to ask.
+        Names the model, the registry and how often it is asked.
     load
-        Called in the thread.
+        Called by `round`.
     notifier
         Is told of trouble.
     clock
@@ -82,29 +87,19 @@ class ModelPoll:
         self._config, self._load, self._notifier, self._clock = config, load, notifier, clock
         self._cache = cache_of(config)
         self._refused: dict[str, _Refused] = {}
-        self._stopped = threading.Event()
         self._asked = threading.Event()
-        self._thread: threading.Thread | None = None
         self.production: Served | None = None
         self.challenger: Served | None = None
         self.problem: Exception | None = None
 
-    def start(self, wait_seconds: float) -> None:
-        """Start the thread and wait for its first round, at most so long."""
-        self._thread = threading.Thread(target=self._run, name="mlpipe-poll", daemon=True)
-        self._thread.start()
-        self.wait(wait_seconds)
+    @property
+    def model_name(self) -> str:
+        """The model's."""
+        return self._config.model_name
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the first round, at most so long."""
-        self._asked.wait(seconds)
-
-    def stop(self) -> None:
-        """End the thread; one that waits for an answer of the registry ends as soon as it has it."""
-        self._stopped.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_STOP_SECONDS)
+    def wait(self, seconds: float) -> bool:
+        """Wait for the first round, at most so long; whether it was completed."""
+        return self._asked.wait(seconds)
 
     @property
     def is_asked(self) -> bool:
@@ -122,7 +117,7 @@ class ModelPoll:
             It does not pass any more.
         """
         error = why if isinstance(why, MLPipeError) else RegistryError(_words(why))
-        served = self._load(self._cache.recall_served(self._config.model_name, error))
+        served = self._load(self._cache.recall_served(self.model_name, error))
         if self.production is None:
             self.production = served
 
@@ -139,6 +134,7 @@ class ModelPoll:
             self.challenger = None
         except Exception as error:  # noqa: BLE001 - as above
             self._failed("challenger", error)
+        self._asked.set()
 
     def _failed(self, role: Role, error: Exception) -> None:
         """Go on with what there is, and tell of it."""
@@ -160,27 +156,20 @@ class ModelPoll:
         goes_on = f" Version {held.resolved.version} keeps speaking." if held else ""
         if role == "production" and held is None:
             goes_on = " No entries are made."
-        self._notifier.trouble(
-            what, f"{self._config.model_name}: {problem}: {_words(error)}{goes_on}"
-        )
+        name = self.model_name
+        self._notifier.trouble(what, f"{name}: {problem}: {_words(error)}{goes_on}", name)
 
     @property
     def _wanted_production(self) -> str | None:
         return self._config.serving.version
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self.round()
-            self._asked.set()
-            self._stopped.wait(self._config.serving.poll_seconds)
-
     def _follow(self, role: Role, held: Served | None, wanted: str | None) -> Served:
         """What the registry wants, loaded; `held` if it is that already."""
-        name = self._config.model_name
+        name = self.model_name
         try:
             version, digest = self._cache.ask(name, wanted)
         except NoChallengerError:
-            self._notifier.over(role, f"{name}: there is no challenger any more.")
+            self._notifier.over(role, f"{name}: there is no challenger any more.", name)
             raise
         except _DOWN:
             if held is None:
@@ -188,17 +177,17 @@ class ModelPoll:
                     setattr(self, role, self._load(self._cache.resolve(name, wanted)))
             raise
         if role == "production":
-            self._notifier.over(REGISTRY, f"{name}: the registry answers again.")
+            self._notifier.over(REGISTRY, f"{name}: the registry answers again.", name)
         if held is not None and held.identity == (version, digest):
             self._refused.pop(role, None)
-            self._notifier.over(role, f"{name}: version {version} keeps speaking.")
+            self._notifier.over(role, f"{name}: version {version} keeps speaking.", name)
             if not held.resolved.path.exists():
                 self._cache.resolve(name, wanted)  # a restart may need it
             return held
         return self._fetch(role, wanted, version, digest)
 
     def _fetch(self, role: Role, wanted: str | None, version: str, digest: str) -> Served:
-        name = self._config.model_name
+        name = self.model_name
         refused = self._refused.get(role)
         if refused is not None and (refused.version, refused.digest) != (version, digest):
             refused = None
@@ -218,13 +207,14 @@ class ModelPoll:
             self._refused[role] = _Refused(version, digest, error, pause, until)
             raise
         self._refused.pop(role, None)
-        self._notifier.over(role, f"{name}: version {served.resolved.version} can be served again.")
+        again = f"{name}: version {served.resolved.version} can be served again."
+        self._notifier.over(role, again, name)
         return replace(served, note=self._decision() if role == "production" else "")
 
     def _decision(self) -> str:
         """Who put it into production and why; empty where nobody can say."""
         try:
-            entry = self._cache.decision(self._config.model_name)
+            entry = self._cache.decision(self.model_name)
         except MLPipeError:
             return ""
         if entry is None or self._config.serving.version is not None:

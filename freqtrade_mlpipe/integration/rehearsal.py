@@ -150,7 +150,7 @@ def _speak(strategy: Any, rehearsed: Rehearsed) -> None:
         return dataframe
 
     strategy.mlpipe_predict = mlpipe_predict
-    strategy.mlpipe_horizon_passed = lambda open_date, current_time: (
+    strategy.mlpipe_horizon_passed = lambda open_date, current_time, pair="": (
         (current_time - open_date).total_seconds() >= held
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +32,8 @@ class Served:
         return f"{self.resolved.name} version {self.resolved.version}"
 
 
-def resolve_served(config: MLPipeConfig) -> ResolvedVersion:
-    """The version that `serving.version` pins, else the production version, with its bundle in the local cache.
+def resolve_served(config: MLPipeConfig, name: str, version: str | None) -> ResolvedVersion:
+    """The version of a model that is pinned, else the production version, with its bundle in the local cache.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def resolve_served(config: MLPipeConfig) -> ResolvedVersion:
     BundleError
         When its files are corrupt.
     """
-    return cache_of(config).resolve(config.model_name, config.serving.version)
+    return cache_of(config).resolve(name, version)
 
 
 def load_served(config: MLPipeConfig, resolved: ResolvedVersion, timeframe: str) -> Served:
@@ -68,9 +69,15 @@ def engineer_of(bundle: Bundle) -> FeatureEngineer:
     So a bot goes on with the features it follows when another version takes over.
     """
     manifest = bundle.manifest
-    return _engineer(
-        manifest.feature_config().model_dump_json(), manifest.timeframe, manifest.pairs
-    )
+    return engineer_for(manifest.feature_config(), manifest.timeframe, manifest.pairs)
+
+
+def engineer_for(
+    config: FeatureConfig, timeframe: str | None, pairs: Sequence[str]
+) -> FeatureEngineer:
+    """What computes the catalogue features of a configuration; the same object for the same features."""
+    compared = tuple(pairs) if config.rank_features else ()  # else it is the same for all
+    return _engineer(config.model_dump_json(), timeframe, compared)
 
 
 @lru_cache(maxsize=8)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,33 +15,27 @@ from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.strategy import IStrategy
 
-from freqtrade_mlpipe.config import MLPipeConfig, Task
+from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
-from freqtrade_mlpipe.features import NO_FRAMES, FeatureEngineer, FrameKey, Frames
+from freqtrade_mlpipe.features import (
+    NO_FRAMES,
+    FeatureEngineer,
+    FrameKey,
+    Frames,
+    LiveFrames,
+)
 from freqtrade_mlpipe.integration.features import StrategyFeatures, frames_of
 from freqtrade_mlpipe.integration.live import LiveServing
 from freqtrade_mlpipe.integration.results import SERVED_KEY, hide_passwords, log_at_exit
-from freqtrade_mlpipe.integration.serving import Served, load_served, resolve_served
+from freqtrade_mlpipe.integration.serving import Served, engineer_for, load_served, resolve_served
 from freqtrade_mlpipe.integration.voice import Voice
 from freqtrade_mlpipe.integration.watching import start_watching
-from freqtrade_mlpipe.integration.window import (
-    FLAT_PROBA,
-    NOTHING,
-    SHORT_EDGE,
-    SHORT_PROBA,
-    VALUE,
-    said_columns,
-    with_columns,
-)
+from freqtrade_mlpipe.integration.window import empty_columns, said_columns, with_columns
 from freqtrade_mlpipe.registry.cache import ResolvedVersion
+from freqtrade_mlpipe.registry.files import sha256
+from freqtrade_mlpipe.registry.names import model_name_for
 
 logger = logging.getLogger(__name__)
-
-_MORE_COLUMNS: Mapping[Task, tuple[str, ...]] = {
-    "binary": (),
-    "three_class": (SHORT_PROBA, FLAT_PROBA, SHORT_EDGE),
-    "regression": (VALUE,),
-}
 
 
 class ServingError(OperationalException, ValueError):
@@ -48,6 +43,10 @@ class ServingError(OperationalException, ValueError):
 
     Also a `ValueError`: freqtrade's wrapper around `bot_start` logs those as one line, without a traceback.
     """
+
+
+_SELECTIONS = 3
+"""Of features of the same candles at most: a pair's own, those that describe the market, those that are ranked."""
 
 
 class MLPipeMixin(IStrategy):
@@ -84,7 +83,9 @@ class MLPipeMixin(IStrategy):
             warm_up = FeatureEngineer(self.mlpipe.features, timeframe="1m").startup_candles
         except MLPipeError as error:
             raise OperationalException(str(error)) from error
-        self._mlpipe_served: Served | None = None
+        self._mlpipe_pinned: dict[str, str] = {}
+        self._mlpipe_served: dict[str, Served | None] = {}
+        self._mlpipe_missing: dict[str, RegistryError] = {}
         self._mlpipe_frames: Frames | None = None
         self._mlpipe_live: LiveServing | None = None
         self._mlpipe_warned: set[str] = set()
@@ -94,24 +95,50 @@ class MLPipeMixin(IStrategy):
             self._pin_version(config)
 
     def _pin_version(self, config: dict[str, Any]) -> None:
-        """Fix the version for the whole run, and in freqtrade's backtest cache key: another model, another result."""
+        """Fix what is served for the whole run, and in freqtrade's backtest cache key: other models, other results."""
+        resolved, digests = [], []
+        for name in self._model_names(config.get("exchange", {}).get("pair_whitelist", [])):
+            try:
+                resolved.append(self._resolve(name))
+                digests.append(resolved[-1].digest)
+            except MLPipeError:
+                digests.append(uuid.uuid4().hex)  # bot_start says why; there may be a model by then
+        if not resolved:
+            return
+        served = resolved[0]
+        if self.mlpipe.scope == "pooled":
+            config["mlpipe_digest"] = served.digest
+            # What freqtrade stores with its result: https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/optimize/optimize_reports/bt_storage.py
+            config.setdefault("original_config", {})[SERVED_KEY] = {
+                "name": served.name, "version": served.version, "digest": served.digest,
+            }  # fmt: skip
+        else:
+            config["mlpipe_digest"] = sha256(" ".join(digests).encode())
+
+    def _model_names(self, pairs: Sequence[str]) -> list[str]:
+        """Names of the models that speak for pairs."""
+        if self.mlpipe.scope == "pooled":
+            return [self.mlpipe.model_name]
+        return [model_name_for(self.mlpipe, pair) for pair in pairs]
+
+    def _whitelist(self) -> list[str]:
         try:
-            resolved = resolve_served(self.mlpipe)
-        except MLPipeError:
-            return  # bot_start raises it, or serves no entries
-        config["mlpipe_digest"] = resolved.digest
-        # What freqtrade stores with its result: https://github.com/freqtrade/freqtrade/blob/2026.9/freqtrade/optimize/optimize_reports/bt_storage.py
-        config.setdefault("original_config", {})[SERVED_KEY] = {
-            "name": resolved.name, "version": resolved.version, "digest": resolved.digest,
-        }  # fmt: skip
-        serving = self.mlpipe.serving.model_copy(update={"version": resolved.version})
-        self.mlpipe = self.mlpipe.model_copy(update={"serving": serving})
+            return list(self.dp.current_whitelist())
+        except (AttributeError, OperationalException):  # by itself, or in a worker of hyperopt
+            return list(self.config.get("exchange", {}).get("pair_whitelist", []))
+
+    def _resolve(self, name: str) -> ResolvedVersion:
+        """The version of a model that is served; in a backtest it stays the same from then on."""
+        version = self._mlpipe_pinned.get(name, self.mlpipe.serving.version)
+        resolved = resolve_served(self.mlpipe, name, version)
+        self._mlpipe_pinned[name] = resolved.version
+        return resolved
 
     def __getstate__(self) -> dict[str, Any]:
         """Hyperopt sends the strategy to its workers; they load the model from the cache themselves."""
         return {
             **self.__dict__,
-            "_mlpipe_served": None,
+            "_mlpipe_served": {},
             "_mlpipe_frames": None,
             "_mlpipe_live": None,
         }
@@ -128,17 +155,15 @@ class MLPipeMixin(IStrategy):
         if self.config.get("runmode") in TRADE_MODES:
             self._start_live()
             return
-        if self.mlpipe.tracking.log_backtests and self.config.get("runmode") == RunMode.BACKTEST:
+        wanted = self.mlpipe.tracking.log_backtests and self.mlpipe.scope == "pooled"
+        if wanted and self.config.get("runmode") == RunMode.BACKTEST:  # of one version
             log_at_exit(self.config)
-        self._mlpipe_served = None
+        self._mlpipe_served = {}
         self._mlpipe_frames = None
-        try:
-            self._mlpipe_served = self._load()
-        except RegistryError as error:
-            if self.mlpipe.serving.on_missing == "raise":
-                raise ServingError(str(error)) from error
-            logger.warning("No entries will be made: %s", error)
-        except MLPipeError as error:
+        names = self._model_names(self._whitelist())
+        missing = [name for name in names if self._served_under(name) is None]
+        if missing and missing == names and self.mlpipe.serving.on_missing == "raise":
+            error = self._mlpipe_missing[names[0]]
             raise ServingError(str(error)) from error
 
     def _start_live(self) -> None:
@@ -149,7 +174,7 @@ class MLPipeMixin(IStrategy):
         )
         start_watching(live, self, self.mlpipe)
         try:
-            live.start(self)
+            live.start(self, self._whitelist())
         except MLPipeError as error:
             if self.mlpipe.serving.on_missing == "raise":
                 self._stop_live()
@@ -169,8 +194,8 @@ class MLPipeMixin(IStrategy):
     def _voice(self, served: Served) -> Voice:
         return Voice(served, StrategyFeatures(self, served.engineer))
 
-    def _load(self, resolved: ResolvedVersion | None = None) -> Served:
-        served = load_served(self.mlpipe, resolved or resolve_served(self.mlpipe), self.timeframe)
+    def _load(self, resolved: ResolvedVersion) -> Served:
+        served = load_served(self.mlpipe, resolved, self.timeframe)
         served.bundle.self_test(StrategyFeatures(self, served.engineer))
         needed = served.engineer.startup_candles
         if needed > self.startup_candle_count:
@@ -203,21 +228,24 @@ class MLPipeMixin(IStrategy):
         StrategyError
             When `mlpipe_features` fails, or does not give one row of numbers a candle.
         """
-        frames = self._frames()
+        pair, frames = metadata["pair"], self._frames()
         frames.refresh()
-        return self._features()(dataframe, metadata["pair"], frames)
+        return self._features(self._current(pair))(dataframe, pair, frames)
 
-    def _features(self) -> StrategyFeatures:
-        served = self._current()
+    def _features(self, served: Served | None) -> StrategyFeatures:
         if served is not None:
             return StrategyFeatures(self, served.engineer)
         pairs = self.config.get("exchange", {}).get("pair_whitelist", [])
-        engineer = FeatureEngineer(self.mlpipe.features, timeframe=self.timeframe, pairs=pairs)
-        return StrategyFeatures(self, engineer)
+        return StrategyFeatures(self, engineer_for(self.mlpipe.features, self.timeframe, pairs))
 
-    def _current(self) -> Served | None:
-        """The model that speaks, if one is loaded."""
-        return self._mlpipe_served if self._mlpipe_live is None else self._mlpipe_live.served
+    def _current(self, pair: str) -> Served | None:
+        """The model that speaks for a pair, if there is one."""
+        if self._mlpipe_live is not None:
+            return self._mlpipe_live.served(pair)
+        name = model_name_for(self.mlpipe, pair)
+        if self.config.get("runmode") in OPTIMIZE_MODES:
+            return self._served_under(name)  # also in a process that the strategy was sent to
+        return self._mlpipe_served.get(name)
 
     def _frames(self) -> Frames:
         """Candles of other pairs and timeframes; they stand still in a backtest, and move on in a bot."""
@@ -230,7 +258,8 @@ class MLPipeMixin(IStrategy):
 
     def informative_pairs(self) -> list[tuple[str, str]]:
         """Pair and timeframe of the candles that features need besides those of the whitelist."""
-        return list(self._features().frame_keys(self.dp.current_whitelist()))
+        served = self._current("") if self.mlpipe.scope == "pooled" else None  # see `_turn`
+        return list(self._features(served).frame_keys(self.dp.current_whitelist()))
 
     def gather_informative_pairs(self) -> list[tuple[str, str, CandleType]]:
         """freqtrade's list; ours stay in it when a strategy's own `informative_pairs` does not call this one."""
@@ -244,20 +273,32 @@ class MLPipeMixin(IStrategy):
         live = self._mlpipe_live
         if live is None:
             return []
-        pairs = self.dp.current_whitelist()
-        live.keep_only(pairs)
+        turned = live.turn(self.dp.current_whitelist())
         self._pass_on_messages(live)
-        return [
-            key
-            for served in live.turn()
-            for key in StrategyFeatures(self, served.engineer).frame_keys(pairs)
-        ]
+        found, n_frames = [], 0
+        for served, pairs in turned:
+            keys = StrategyFeatures(self, served.engineer).frame_keys(pairs)
+            n_frames += _SELECTIONS * (len(pairs) + len(keys))
+            found += keys
+        frames = self._frames()
+        if isinstance(frames, LiveFrames):
+            frames.need(n_frames)
+        return found
 
     def analyze(self, pairs: list[str]) -> None:
-        """freqtrade's analysis of all pairs of a bot; then what was predicted is written down."""
+        """freqtrade's analysis of all pairs of a bot, which are predicted before; then that is written down."""
+        live = self._mlpipe_live
+        if live is not None:
+            live.answer(pairs, self._candles, self._frames())
         super().analyze(pairs)
-        if self._mlpipe_live is not None:
-            self._mlpipe_live.hand_over()
+        if live is not None:
+            live.hand_over()
+
+    def _candles(self, pair: str) -> pd.DataFrame:
+        """What freqtrade will analyse of a pair; not to be changed."""
+        kind = self.config.get("candle_type_def", CandleType.SPOT)
+        found: pd.DataFrame = self.dp.ohlcv(pair, self.timeframe, copy=False, candle_type=kind)
+        return found
 
     def _pass_on_messages(self, live: LiveServing) -> None:
         if getattr(self, "dp", None) is not None:
@@ -277,15 +318,16 @@ class MLPipeMixin(IStrategy):
         """
         live = self._mlpipe_live
         if live is not None:
-            columns = live.columns(
-                dataframe, metadata["pair"], self._frames(), self._more_columns()
-            )
+            columns = live.columns(dataframe, metadata["pair"], self._frames())
             self._pass_on_messages(live)
             return with_columns(dataframe, columns)
-        for name, nothing in {**NOTHING, **self._more_columns()}.items():
-            dataframe[name] = nothing
         try:
-            served = self._mlpipe_served or self._reload()
+            served = self._current(metadata["pair"])
+            tasks = {self.mlpipe.labels.task}
+            if served is not None:
+                tasks.add(served.bundle.members[-1].model.task)
+            for name, nothing in empty_columns(*sorted(tasks)).items():
+                dataframe[name] = nothing
             if served is None:
                 return dataframe
             if len(dataframe) <= served.engineer.startup_candles:
@@ -302,29 +344,25 @@ class MLPipeMixin(IStrategy):
             dataframe[name] = values
         return dataframe
 
-    def _more_columns(self) -> dict[str, float]:
-        """Columns that not every model has, without an answer: those of the model and of the one that is configured."""
-        tasks = {self.mlpipe.labels.task}
-        served = self._current()
-        if served is not None:
-            tasks.add(served.bundle.members[-1].model.task)
-        names = [name for task in sorted(tasks) for name in _MORE_COLUMNS[task]]
-        return dict.fromkeys(names, float("nan"))
-
     def get_entry_signal(
         self, pair: str, timeframe: str, dataframe: pd.DataFrame
     ) -> tuple[SignalDirection | None, str | None]:
         """freqtrade's entry signal; none while a policy pauses entries. Exits go on."""
-        if self._mlpipe_live is not None and self._mlpipe_live.entries_paused():
+        if self._mlpipe_live is not None and self._mlpipe_live.entries_paused(pair):
             return None, None
         found: tuple[SignalDirection | None, str | None] = super().get_entry_signal(
             pair, timeframe, dataframe
         )
         return found
 
-    def mlpipe_horizon_passed(self, open_date: datetime, current_time: datetime) -> bool:
-        """Whether a trade opened at `open_date` (UTC) has been held for the label's horizon."""
-        served = self._current() or self._reload()
+    def mlpipe_horizon_passed(
+        self, open_date: datetime, current_time: datetime, pair: str = ""
+    ) -> bool:
+        """Whether a trade of a pair opened at `open_date` (UTC) has been held for the horizon of its model's label.
+
+        The pair matters only with one model a pair.
+        """
+        served = self._current(pair)
         if served is None:
             return False
         horizon = served.bundle.manifest.label_config().horizon_candles
@@ -332,16 +370,25 @@ class MLPipeMixin(IStrategy):
         candle = float(timeframe_to_seconds(self.timeframe))
         return held >= horizon * candle
 
-    def _reload(self) -> Served | None:
-        """A strategy that was sent to another process loads its pinned version again."""
-        if self.config.get("runmode") not in OPTIMIZE_MODES:
-            return None
-        try:
-            self._mlpipe_served = self._load()
-        except RegistryError:
-            if self.mlpipe.serving.on_missing == "raise":
-                raise
-        return self._mlpipe_served
+    def _served_under(self, name: str) -> Served | None:
+        """The model of this name, loaded once in each process, not for bots; None where there is none.
+
+        Raises
+        ------
+        ServingError
+            It cannot be served.
+        """
+        if name not in self._mlpipe_served:
+            self._mlpipe_served[name] = None
+            try:
+                self._mlpipe_served[name] = self._load(self._resolve(name))
+            except RegistryError as error:
+                self._mlpipe_missing[name] = error
+                where = "" if self.mlpipe.scope == "pooled" else f" with {name}"
+                logger.warning("No entries will be made%s: %s", where, error)
+            except MLPipeError as error:
+                raise ServingError(str(error)) from error
+        return self._mlpipe_served[name]
 
     def _warn_once(self, message: str) -> None:
         if message not in self._mlpipe_warned:

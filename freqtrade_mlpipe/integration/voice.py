@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,15 @@ class Spoken:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model has to see of some candles of a pair: their open times, and their features by name."""
+
+    seconds: Seconds
+    names: tuple[str, ...]
+    block: NDArray[np.float32]
+
+
 class Voice:
     """A served model and the features of the strategy that it speaks from; for the bot's thread only.
 
@@ -48,40 +58,54 @@ class Voice:
     ----------
     n_needed : int
         A frame must have more candles than these.
+    task : str
+        Of the model.
     """
 
     def __init__(self, served: Served, features: StrategyFeatures) -> None:
         self.served = served
+        self.task = served.bundle.members[-1].model.task
         self.n_needed = served.engineer.startup_candles
         self._features = features
         self._predictor: RowPredictor | None = None
 
-    def speak(
+    def look(
         self,
         dataframe: pd.DataFrame,
         rows: NDArray[np.intp],
         seconds: Seconds,
         pair: str,
         frames: Frames,
-    ) -> Spoken:
-        """Answers for some rows (ascending) of a pair's candles, whose open times are `seconds`.
-
-        They are those of `Bundle.predict` on the features of these rows.
+    ) -> Look:
+        """The features of some rows (ascending) of a pair's candles, whose open times are `seconds`.
 
         Raises
         ------
         ConfigError, DataError, StrategyError
-            The features cannot be computed, or are not those that the model was trained on.
+            The features cannot be computed.
         """
         first = int(rows[0])
         n_newest = len(dataframe) - first
         names, block = self._features.newest(dataframe, n_newest, pair, frames)
         if len(rows) < n_newest:
             block = block[rows - first]
+        return Look(seconds[rows], names, block)
+
+    def speak(self, looks: Sequence[Look]) -> list[Spoken]:
+        """Answers to each of the looks, those of `Bundle.predict`; all at once costs little more than one.
+
+        Raises
+        ------
+        DataError
+            The features are not those that the model was trained on.
+        """
+        names = looks[0].names
+        if any(look.names != names for look in looks):
+            return [spoken for look in looks for spoken in self.speak([look])]
         predictor = self._predictor
         if predictor is None or predictor.names != names:
             self._predictor = predictor = RowPredictor(self.served, names)
-        return predictor(block, seconds[rows])
+        return predictor(looks)
 
 
 class RowPredictor:
@@ -119,11 +143,28 @@ class RowPredictor:
         self._valid_to = np.array([_ceil_seconds(member.valid_to) for member in self._members])
         self._task = self._members[-1].model.task
 
-    def __call__(self, block: NDArray[np.float32], seconds: Seconds) -> Spoken:
-        """Answers for the rows of a block, whose candles opened at `seconds` since 1970 (UTC)."""
+    def __call__(self, looks: Sequence[Look]) -> list[Spoken]:
+        """Answers to looks whose columns have these names."""
+        whole = looks[0]
+        if len(looks) > 1:
+            seconds = np.concatenate([look.seconds for look in looks])
+            whole = Look(seconds, self.names, np.concatenate([look.block for look in looks]))
+        prediction, speaker = self._predict(whole)
+        spoken, first = [], 0
+        for look in looks:
+            beyond = first + len(look.seconds)
+            last = int(speaker[beyond - 1])
+            said = prediction if len(looks) == 1 else prediction.part(first, beyond)
+            kept = self._members[last].preprocessor.kept_columns
+            spoken.append(Spoken(said, look.block[:, self._columns[last]], kept))
+            first = beyond
+        return spoken
+
+    def _predict(self, look: Look) -> tuple[Prediction, NDArray[np.int64]]:
+        """The answers, and the number of the member that gave each, -1 for none."""
         from freqtrade_mlpipe.member import answer_columns, assembled
 
-        speaker = self._speakers(seconds)
+        block, speaker = look.block, self._speakers(look.seconds)
         answers = np.full((len(block), 5 if self._task == "three_class" else 2), np.nan)
         signal = np.zeros(len(block), dtype=np.int8)
         for number in sorted(set(speaker.tolist()) - {-1}):
@@ -136,11 +177,7 @@ class RowPredictor:
             found = member.answer(kept)
             answers[rows] = answer_columns(found, member.thresholds)
             signal[rows] = member.thresholds.signals(found)
-        prediction = assembled(answers, signal, speaker, self._task == "regression")
-        last = int(speaker[-1])
-        return Spoken(
-            prediction, block[:, self._columns[last]], self._members[last].preprocessor.kept_columns
-        )
+        return assembled(answers, signal, speaker, self._task == "regression"), speaker
 
     def _speakers(self, seconds: Seconds) -> NDArray[np.int64]:
         """The last member whose span holds each candle, -1 for none."""

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.config import Task
+
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Prediction
 
@@ -20,11 +22,25 @@ PROBA, EDGE, SIGNAL, DO_PREDICT, VERSION = (
 )  # fmt: skip
 SHORT_PROBA, FLAT_PROBA, SHORT_EDGE = "mlpipe_proba_short", "mlpipe_proba_flat", "mlpipe_edge_short"
 VALUE = "mlpipe_prediction"
-NOTHING: Mapping[str, float | int | str] = {
+_MORE: Mapping[Task, tuple[str, ...]] = {
+    "binary": (),
+    "three_class": (SHORT_PROBA, FLAT_PROBA, SHORT_EDGE),
+    "regression": (VALUE,),
+}
+Empty = Mapping[str, float | int | str]
+"""Columns, and what they hold where there is no answer."""
+NOTHING: Empty = {
     PROBA: np.nan, EDGE: np.nan, SIGNAL: 0, DO_PREDICT: 0, VERSION: "",
 }  # fmt: skip
 """Columns of every model, and what they hold for a candle without an answer."""
 _TYPES = {SIGNAL: np.int8, DO_PREDICT: np.int8, VERSION: object}
+
+
+@lru_cache(maxsize=16)
+def empty_columns(*tasks: Task) -> Empty:
+    """The columns of models of some tasks."""
+    more = [name for task in sorted(set(tasks)) for name in _MORE[task]]
+    return {**NOTHING, **dict.fromkeys(more, np.nan)}
 
 
 def said_columns(said: Prediction, version: str) -> dict[str, Any]:
@@ -53,9 +69,11 @@ class Window:
     def __len__(self) -> int:
         return len(self._seconds)
 
-    def over(
-        self, seconds: NDArray[np.int64], names: Mapping[str, float | int | str]
-    ) -> tuple[Columns, NDArray[np.intp]]:
+    def knows(self, second: int) -> bool:
+        """Whether the newest answer is that for the candle that opened at `second`."""
+        return len(self._seconds) > 0 and int(self._seconds[-1]) == second
+
+    def over(self, seconds: NDArray[np.int64], names: Empty) -> tuple[Columns, NDArray[np.intp]]:
         """The answers for candles that opened at `seconds`, and the places of those that have none.
 
         Parameters
@@ -64,18 +82,29 @@ class Window:
             The columns wanted, and what they hold where there is no answer.
         """
         held = self._seconds
-        place = np.searchsorted(held, seconds)
-        known = np.zeros(len(seconds), dtype=bool)
-        inside = place < len(held)
-        known[inside] = held[place[inside]] == seconds[inside]
+        start = int(np.searchsorted(held, seconds[0])) if len(seconds) else len(held)
+        n_known = len(held) - start
+        place: Any = slice(start, None)
+        known: Any = slice(n_known)
+        rows = np.arange(n_known, len(seconds))
+        if n_known > len(seconds) or held[start:].tobytes() != seconds[:n_known].tobytes():
+            # Not simply the same candles and some new ones.
+            places = np.searchsorted(held, seconds)
+            inside = np.flatnonzero(places < len(held))
+            known = inside[held[places[inside]] == seconds[inside]]
+            place = places[known]
+            rows = np.delete(np.arange(len(seconds)), known)
         columns = {}
         for name, nothing in names.items():
             column = np.empty(len(seconds), dtype=_TYPES.get(name, np.float64))
-            column.fill(nothing)
+            if len(rows):
+                column.fill(nothing)
             if name in self._columns:
-                column[known] = self._columns[name][place[known]]
+                column[known] = self._columns[name][place]
+            else:
+                column.fill(nothing)
             columns[name] = column
-        return columns, np.flatnonzero(~known)
+        return columns, rows
 
     def keep(self, seconds: NDArray[np.int64], columns: Columns) -> None:
         """Keep all answers, candles in ascending order; rows without a version have none."""

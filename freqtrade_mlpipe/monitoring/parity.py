@@ -89,7 +89,7 @@ def compare(
     ----------
     live : as `LiveJournal.read` gives them, with features.
     again : the same columns without the repeats, one row a (pair, date, version).
-    columns : names of the features, by version.
+    columns : names of the features, by digest.
     """
     key = ["pair", "date", "version"]
     live = live.assign(date=live["date"].dt.as_unit("ns"))
@@ -146,7 +146,7 @@ def _mismatch(
     row: Mapping[Hashable, Any], what: tuple[str, ...], columns: dict[str, tuple[str, ...]]
 ) -> Mismatch:
     x, y = row["features"], row["features_again"]
-    names = columns.get(row["version"], ())
+    names = columns.get(row["digest"], ())
     worst: tuple[str, ...] = ()
     if x is not None and y is not None and len(x) == len(y) == len(names):
         gap = np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))

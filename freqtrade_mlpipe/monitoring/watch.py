@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _OUTCOME_WINDOWS = 8
 """Windows of predictions whose outcomes are looked at (ADWIN compares later with earlier ones)."""
 
+Item = TypeVar("Item")
 Find = Callable[[str, str], WatchedModel]
 """Version and digest → the model; may read files, is called in the watch's thread."""
 Candles = Callable[[str], pd.DataFrame]
@@ -42,7 +44,7 @@ class Watch:
     Examples
     --------
     ``watch = Watch(config.monitoring, "1h", journal, find=…, candles=…, tell=notifier.tell, actions=actions)``, then
-    ``watch.observe(rows)`` after ``journal.record(rows)``, ``watch.entries_paused()`` before an entry, and
+    ``watch.observe(rows)`` after ``journal.record(rows)``, ``watch.entries_paused(pair)`` before an entry, and
     ``watch.close()``.
     """
 
@@ -62,46 +64,47 @@ class Watch:
         self._actions = dict(actions or {})
         self._step = candle.value * config.step_candles
         self._changed = threading.Condition()
-        self._due: tuple[str, str, int] | None = None
-        self._looked_at = -1
+        self._due: dict[str, tuple[str, int]] = {}
+        self._looked_at: dict[str, int] = {}
         self._busy = self._closing = False
         self._thread: threading.Thread | None = None
         self._models: dict[str, WatchedModel] = {}
         self._alarms: dict[str, tuple[frozenset[str], str]] = {}
-        self._speaking = ""
+        self._speaking: dict[str, str] = {}
 
     def observe(self, rows: Sequence[LivePrediction]) -> None:
         """Take note of new predictions; wakes the thread when a step is complete."""
         try:
-            newest = max(
-                (row for row in rows if row.role == "production"),
-                key=lambda row: row.date.value,
-                default=None,
-            )
-            if newest is None or not self._config.enabled:
+            if not self._config.enabled:
                 return
-            self._speaking = newest.digest
-            step = (newest.date.value + self._candle.value) // self._step
-            if step <= self._looked_at:
-                return
-            self._looked_at = step
-            self._wake((newest.version, newest.digest, step))
+            newest: dict[str, LivePrediction] = {}
+            for row in rows:
+                if row.role == "production":
+                    self._speaking[row.pair] = row.digest
+                    if row.digest not in newest or row.date > newest[row.digest].date:
+                        newest[row.digest] = row
+            due = {}
+            for digest, row in newest.items():
+                step = (row.date.value + self._candle.value) // self._step
+                if step > self._looked_at.get(digest, -1):
+                    self._looked_at[digest] = step
+                    due[digest] = row.version, step
+            if due:
+                self._wake(due)
         except Exception:
             logger.exception("The watch did not take note of predictions.")
 
-    def entries_paused(self) -> str | None:
-        """Why no entries should be made now; None: they may."""
+    def entries_paused(self, pair: str) -> str | None:
+        """Why no entries of a pair should be made now; None: they may."""
         if "pause_entries" not in self._config.on_drift:
             return None
-        families, sentence = self._alarms.get(self._speaking, (frozenset(), ""))
+        families, sentence = self._alarms.get(self._speaking.get(pair, ""), (frozenset(), ""))
         return sentence if families else None
 
     def wait(self, timeout_seconds: float = 10.0) -> bool:
         """Wait until all that was due is done; False when it took too long."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._due is None and not self._busy, timeout_seconds
-            )
+            return self._changed.wait_for(lambda: not self._due and not self._busy, timeout_seconds)
 
     def close(self) -> None:
         """End the thread."""
@@ -111,9 +114,9 @@ class Watch:
         if self._thread is not None:
             self._thread.join(2.0)
 
-    def _wake(self, due: tuple[str, str, int]) -> None:
+    def _wake(self, due: Mapping[str, tuple[str, int]]) -> None:
         with self._changed:
-            self._due = due
+            self._due |= due
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mlpipe-watch", daemon=True)
                 self._thread.start()
@@ -122,12 +125,14 @@ class Watch:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._due is not None or self._closing)
-                if self._closing or self._due is None:
+                self._changed.wait_for(lambda: self._due or self._closing)
+                if self._closing:
                     return
-                due, self._due, self._busy = self._due, None, True
+                digest = next(iter(self._due))
+                version, step = self._due.pop(digest)
+                self._busy = True
             try:
-                self._look(*due)
+                self._look(version, digest, step)
             except Exception as error:
                 logger.warning(
                     "The live predictions could not be looked at: %s", error, exc_info=True
@@ -151,8 +156,13 @@ class Watch:
 
     def _model(self, version: str, digest: str) -> WatchedModel:
         if digest not in self._models:
-            self._models = {digest: self._find(version, digest)}
+            self._models = self._of_those_who_speak(self._models)
+            self._models[digest] = self._find(version, digest)
         return self._models[digest]
+
+    def _of_those_who_speak(self, by_digest: Mapping[str, Item]) -> dict[str, Item]:
+        speaking = {*self._speaking.values()}
+        return {digest: item for digest, item in by_digest.items() if digest in speaking}
 
     def _assess(self, model: WatchedModel, at: pd.Timestamp) -> Assessment:
         config, candle = self._config, self._candle
@@ -183,7 +193,8 @@ class Watch:
 
     def _judge(self, model: WatchedModel, found: Assessment, at: pd.Timestamp) -> None:
         before, _ = self._alarms.get(model.digest, (frozenset(), ""))
-        self._alarms = {model.digest: (found.alarm, found.sentence)}
+        others = self._of_those_who_speak(self._alarms)
+        self._alarms = {**others, model.digest: (found.alarm, found.sentence)}
         who = f"{model.name} version {model.version}"
         if found.alarm and found.since is not None:
             if not before and not self._acted(model, found.since):

@@ -69,7 +69,7 @@ def is_training(workspace: Workspace) -> Callable[[], bool]:
 def serves(workspace: Workspace) -> bool:
     strategy = workspace.strategy()
     strategy.ft_bot_start()
-    return strategy._mlpipe_served is not None
+    return strategy._current("SYNA/USDT") is not None
 
 
 def test_interrupt_exits_130_and_leaves_production_as_it_was(production, start):

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from freqtrade_mlpipe.commands.context import Context
+from freqtrade_mlpipe.commands.live import of_own_pair
+from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.monitoring.journal import LiveJournal, LivePrediction
 from tests.conftest import Workspace
 
@@ -21,7 +24,7 @@ def spoken(production_once: Workspace, market) -> list[LivePrediction]:
     """What the strategy itself says of the candles after the training, as a bot would have journalled it."""
     strategy = production_once.strategy()
     strategy.bot_start()
-    served = strategy._mlpipe_served
+    served = strategy._current("SYNA/USDT")
     kept = list(served.bundle.members[-1].preprocessor.kept_columns)
     start = pd.Timestamp(served.bundle.manifest.final_window_start)
     rows = []
@@ -139,3 +142,14 @@ def test_no_journal_is_the_users_to_mend(production, command, capsys):
 def test_drift_of_both_at_once_is_refused(production, capsys):
     assert production.run("drift", "--live", "--timerange", "20230101-") == 2
     assert "Choose one" in capsys.readouterr().err
+
+
+def test_rows_of_a_pairs_own_model_are_told_from_the_others():
+    rows = pd.DataFrame({"pair": ["BTC/USDT", "BTC/USDT:USDT", "BTC/USDT"]})
+    for name, expected in (
+        ("trend--BTC_USDT", [0, 2]),
+        ("trend--BTC_USDT-USDT", [1]),
+        ("trend", [0, 1, 2]),
+    ):
+        found = of_own_pair(Context({}, MLPipeConfig(model_name=name)), rows)
+        assert list(found.index) == expected

@@ -412,7 +412,7 @@ class TestLiveFrames:
             assert np.isfinite(found["return_7_4h"].iloc[-1])
 
     def test_rotating_pairlist_does_not_pile_up(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("freqtrade_mlpipe.features.frames._MAX_LIVE", 3)
+        monkeypatch.setattr("freqtrade_mlpipe.features.frames._MOST_FOLLOWED", 3)
         live, seen = self.bot()
         for end in (1_500, 1_501):
             for pair in PAIRS:

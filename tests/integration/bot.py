@@ -9,7 +9,7 @@ import pandas as pd
 from freqtrade.data.dataprovider import DataProvider
 from freqtrade.enums import RunMode
 
-from tests.conftest import Workspace
+from tests.conftest import MODEL_NAME, Workspace
 
 N_WINDOW = 700
 """Candles in a bot's frame; the features need 577."""
@@ -46,6 +46,10 @@ class Iterated:
     @property
     def live(self) -> Any:
         return self.strategy._mlpipe_live
+
+    def poll(self, name: str = MODEL_NAME) -> Any:
+        """What asks the registry for a model."""
+        return self.live.speakers[name].poll
 
     def process(self, *ends: int, pairs: Sequence[str] | None = None) -> None:
         """One iteration for each of `ends`: the number of candles there are then."""

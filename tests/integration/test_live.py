@@ -20,7 +20,7 @@ from freqtrade.exceptions import StrategyError
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.integration import live as live_module
 from freqtrade_mlpipe.integration.live import LiveServing
-from freqtrade_mlpipe.integration.voice import RowPredictor
+from freqtrade_mlpipe.integration.voice import Look, RowPredictor
 from freqtrade_mlpipe.registry.store import ModelRegistry
 from tests.conftest import MODEL_NAME, OWN_FEATURE, Workspace
 from tests.integration.bot import N_WINDOW, Iterated
@@ -50,7 +50,7 @@ def started(market: Candles) -> Iterator[Started]:
 
 def swap(workspace: Workspace, bot: Iterated, command: str, *options: str) -> None:
     assert workspace.run(command, *options) == 0
-    bot.live.poll.round()
+    bot.poll().round()
 
 
 def expected(workspace: Workspace, version: str, market: Candles, pair: str = A) -> pd.DataFrame:
@@ -97,7 +97,7 @@ class TestAnswers:
     ) -> None:
         bot = started(production)
         bot.process(START)
-        kept = bot.live.served.bundle.members[-1].preprocessor.kept_columns
+        kept = bot.live.served(A).bundle.members[-1].preprocessor.kept_columns
         row = bot.journal().query("pair == @A").iloc[0]
         frame = market[A].iloc[START - N_WINDOW : START].reset_index(drop=True)
         features = bot.strategy.mlpipe_compute(frame, {"pair": A})
@@ -112,17 +112,35 @@ class TestAnswers:
         features.iloc[-1] = np.nan
         names, block = tuple(features.columns), features.to_numpy()
         seconds = frame["date"].dt.as_unit("s").astype("int64").to_numpy()
-        predictor = RowPredictor(bot.live.served, names)
-        whole = bot.live.served.bundle.predict(features, pd.DatetimeIndex(frame["date"]))
+        predictor = RowPredictor(bot.live.served(A), names)
+        whole = bot.live.served(A).bundle.predict(features, pd.DatetimeIndex(frame["date"]))
         assert set(whole.do_predict) == {-1, 0, 1}
         for size in (len(frame), 1, 5):
-            said = [
-                predictor(block[first : first + size], seconds[first : first + size]).prediction
+            looks = [
+                Look(seconds[first : first + size], names, block[first : first + size])
                 for first in range(len(frame) - min(len(frame), 60 * size), len(frame), size)
             ]
-            for name in ("proba", "edge", "signal", "do_predict"):
-                found = np.concatenate([getattr(part, name) for part in said])
-                np.testing.assert_array_equal(found, getattr(whole, name)[-len(found) :])
+            alone = [spoken for look in looks for spoken in predictor([look])]
+            for said in (alone, predictor(looks)):
+                for name in ("proba", "edge", "signal", "do_predict"):
+                    found = np.concatenate([getattr(part.prediction, name) for part in said])
+                    np.testing.assert_array_equal(found, getattr(whole, name)[-len(found) :])
+                for one, other in zip(said, alone, strict=True):
+                    np.testing.assert_array_equal(one.features, other.features)
+
+    def test_pairs_are_answered_together(
+        self, production: Workspace, started: Started, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        n_looks, answer = [], RowPredictor.__call__
+
+        def counted(self: RowPredictor, looks: Any) -> Any:
+            n_looks.append(len(looks))
+            return answer(self, looks)
+
+        monkeypatch.setattr(RowPredictor, "__call__", counted)
+        bot = started(production)
+        bot.process(START, START + 1)
+        assert n_looks == [1, 1, 2]
 
     def test_analysis_of_the_same_candle_again_says_the_same(
         self, production: Workspace, started: Started
@@ -287,8 +305,10 @@ class TestSwap:
         assert "FORCED past the gates: the gates are wrong" in told
 
     def test_streams_go_on_when_the_features_stay(
-        self, two_versions: Workspace, started: Started
+        self, two_versions: Workspace, started: Started, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # A whitelist longer than what is followed by default.
+        monkeypatch.setattr("freqtrade_mlpipe.features.frames._MOST_FOLLOWED", 1)
         bot = started(two_versions)
         bot.process(START, START + 1)
         followed = list(bot.strategy._mlpipe_frames._live.values())
@@ -305,7 +325,7 @@ class TestSwap:
         bot.process(START)
         assert two_versions.run("promote") == 0
         deadline = time.monotonic() + 20
-        while bot.live.poll.production.resolved.version != "2" and time.monotonic() < deadline:
+        while bot.poll().production.resolved.version != "2" and time.monotonic() < deadline:
             time.sleep(0.05)
         bot.process(START + 1)
         assert bot.newest()["mlpipe_version"] == "2"
@@ -341,7 +361,7 @@ class TestEnd:
         bot, owner = started(production), Owner()
         before = self.polls()
         live = LiveServing(bot.strategy.mlpipe, bot.strategy._load, bot.strategy._voice)
-        live.start(owner)
+        live.start(owner, [])
         (thread,) = self.polls() - before
         del owner
         gc.collect()
@@ -363,15 +383,15 @@ class TestFaults:
         database = production.registry_directory / "mlflow.db"
         database.rename(database.with_suffix(".away"))
         database.write_bytes(b"garbage" * 4096)
-        monkeypatch.setattr(bot.live.poll._cache, "_registry", None)
+        monkeypatch.setattr(bot.poll()._cache, "_registry", None)
         for end in range(START + 1, START + 4):
-            bot.live.poll.round()
+            bot.poll().round()
             bot.process(end)
         assert (bot.frame()["mlpipe_do_predict"].tail(3) == 1).all()
         assert self.told(bot, "registry does not say what to serve") == 1
         database.with_suffix(".away").rename(database)
-        bot.live.poll.round()
-        bot.live.poll.round()
+        bot.poll().round()
+        bot.poll().round()
         assert self.told(bot, "registry answers again") == 1
 
     @pytest.mark.parametrize(
@@ -391,16 +411,16 @@ class TestFaults:
         with monkeypatch.context() as patched:
             patched.setattr(ModelRegistry, "resolve", lie)
             for _ in range(3):
-                bot.live.poll.round()
+                bot.poll().round()
             bot.process(START + 1)
         assert bot.newest()["mlpipe_version"] == "1"
         assert bot.newest()["mlpipe_do_predict"] == 1
         assert len([text for text in bot.messages if "keeps speaking" in text]) >= 1
         n_told = len(bot.messages)
-        bot.live.poll.round()
-        bot.live.poll.round()
+        bot.poll().round()
+        bot.poll().round()
         assert len(bot.messages) > n_told
-        assert bot.live.poll.problem is None
+        assert bot.poll().problem is None
 
     def test_registry_that_never_answers_delays_the_start_only_so_long(
         self, production: Workspace, started: Started, monkeypatch: pytest.MonkeyPatch
@@ -450,19 +470,19 @@ class TestFaults:
         copy_to = ModelRegistry.copy_to
         monkeypatch.setattr(ModelRegistry, "copy_to", lambda *of: asked.append(of) or copy_to(*of))
         now = [0.0]
-        monkeypatch.setattr(bot.live.poll, "_clock", lambda: now[0])
-        bot.live.poll._cache._verified.discard(digest)
+        monkeypatch.setattr(bot.poll(), "_clock", lambda: now[0])
+        bot.poll()._cache._verified.discard(digest)
         for _ in range(5):
-            bot.live.poll.round()
+            bot.poll().round()
         assert len(asked) == 1
         bot.process(START + 1)
         assert bot.newest()["mlpipe_version"] == "1"
-        assert not bot.live.poll._cache.path_of(digest).exists()
+        assert not bot.poll()._cache.path_of(digest).exists()
         assert self.told(bot, "version 2 cannot be served") == 1
         shutil.rmtree(stored)
         shutil.copytree(whole, stored)
         now[0] += bot.strategy.mlpipe.serving.poll_seconds
-        bot.live.poll.round()
+        bot.poll().round()
         bot.process(START + 2)
         assert bot.newest()["mlpipe_version"] == "2"
         assert self.told(bot, "version 2 can be served again") == 1
@@ -477,7 +497,7 @@ class TestFaults:
             **{OWN_FEATURE: 0.5}
         )
         assert two_versions.run("promote") == 0
-        bot.live.poll.round()
+        bot.poll().round()
         bot.process(START + 1)
         assert bot.newest()["mlpipe_version"] == "1"
         (told,) = [text for text in bot.messages if "cannot be served" in text]
@@ -490,10 +510,10 @@ class TestFaults:
         bot.process(START)
         assert two_versions.run("promote") == 0
         monkeypatch.setattr(bot.strategy, "timeframe", "4h")
-        bot.live.poll.round()
+        bot.poll().round()
         monkeypatch.undo()
         assert self.told(bot, "was trained on 1h candles, the strategy uses 4h") == 1
-        assert bot.live.poll.production.resolved.version == "1"
+        assert bot.poll().production.resolved.version == "1"
 
     def test_cache_that_vanished_is_filled_again(
         self, production: Workspace, started: Started
@@ -502,10 +522,10 @@ class TestFaults:
         bot.process(START)
         cache = production.registry_directory / "cache"
         shutil.rmtree(cache)
-        bot.live.poll.round()
+        bot.poll().round()
         bot.process(START + 1)
         assert bot.newest()["mlpipe_do_predict"] == 1
-        assert bot.live.served.resolved.path.exists()
+        assert bot.live.served(A).resolved.path.exists()
 
     def test_nothing_in_production_refuses_to_start_or_waits_for_a_promotion(
         self, trained: Workspace, started: Started
@@ -517,7 +537,7 @@ class TestFaults:
         assert bot.newest()["mlpipe_do_predict"] == 0
         assert self.told(bot, "No entries are made") == 1
         assert trained.run("promote", "--force-reason", "test") == 0
-        bot.live.poll.round()
+        bot.poll().round()
         bot.process(START + 1)
         assert bot.newest()["mlpipe_version"] == "1"
         assert bot.newest()["mlpipe_do_predict"] == 1
@@ -605,7 +625,7 @@ class TestPausedEntries:
 
             def close(self) -> None: ...
 
-            def entries_paused(self) -> str | None:
+            def entries_paused(self, pair: str) -> str | None:
                 return self.reason
 
         bot.live.watch = watch = Pausing()
@@ -645,7 +665,7 @@ class TestShadow:
         bot = started(two_versions)
         swap(two_versions, bot, "challenge", "--model-version", "2")
         bot.process(START)
-        broken = bot.live._shadow
+        broken = bot.live.speakers[MODEL_NAME].shadow
 
         def speak(*_: Any) -> Any:
             raise ValueError("out of its mind")
@@ -664,9 +684,9 @@ class TestShadow:
         digest = registry.get_version(MODEL_NAME, "2").digest
         shutil.rmtree(two_versions.registry_directory / "cache" / digest)
         flip_a_byte(stored_bundle(two_versions, digest))
-        bot.live.poll.round()
+        bot.poll().round()
         bot.process(START)
-        assert bot.live.poll.challenger is None
+        assert bot.poll().challenger is None
         assert bot.newest()["mlpipe_do_predict"] == 1
         assert sum("(challenger) cannot be served" in text for text in bot.messages) == 1
 

@@ -409,7 +409,7 @@ class TestPickling:
     def test_model_itself_is_not_sent(self, production):
         sent = cloudpickle.dumps(started(production))
         assert b"tree_sizes" not in sent  # part of every LightGBM text
-        assert cloudpickle.loads(sent)._mlpipe_served is None
+        assert cloudpickle.loads(sent)._mlpipe_served == {}
 
     def test_worker_serves_the_pinned_version_after_a_promotion(self, two_versions, market, answer):
         sent = cloudpickle.dumps(started(two_versions))

@@ -25,7 +25,8 @@ def _market(n: int = 1_000, seed: int = 0) -> tuple[dict[str, pd.DataFrame], np.
 def _rows(candles, proba, version: str) -> pd.DataFrame:
     n = len(proba)
     return pd.DataFrame(
-        {"pair": "A", "date": candles["A"]["date"], "version": version, "proba": proba, "edge": np.asarray(proba) - 0.5,
+        {"pair": "A", "date": candles["A"]["date"], "version": version, "digest": f"of {version}",
+         "proba": proba, "edge": np.asarray(proba) - 0.5,
          "signal": (np.asarray(proba) > 0.5).astype(np.int8), "do_predict": np.ones(n, np.int8), "value": np.nan,
          "proba_short": np.nan, "close": candles["A"]["close"], "features": [None] * n, "repeats": 0,
          "repeat_version": None, "repeat_edge": np.nan}
@@ -86,7 +87,7 @@ def test_each_candle_that_differs_is_named_with_the_features_behind_it():
     ]
     again.loc[4, "close"] += 1
     again.loc[7, ["proba", "edge", "do_predict"]] = [np.nan, np.nan, 0]
-    found = compare(live, again, CANDLE, {"1": ("a", "b", "c")})
+    found = compare(live, again, CANDLE, {"of 1": ("a", "b", "c")})
     assert [m.date for m in found.mismatches] == [live["date"][4], live["date"][7]]
     assert found.mismatches[0].features == ("b by 0.5",)
     assert found.mismatches[0].close_moved

@@ -69,7 +69,7 @@ class Bot:
             self.watch.observe([row])
             if (row.date + CANDLE).value % (24 * CANDLE.value) == 0:
                 assert self.watch.wait(30)
-            paused.append(self.watch.entries_paused())
+            paused.append(self.watch.entries_paused(row.pair))
         return paused
 
     def stop(self) -> None:
@@ -85,6 +85,7 @@ def test_drift_pauses_entries_and_is_told_once(tmp_path: Path, made):
     first = next(k for k, reason in enumerate(paused) if reason)
     assert 250 < first <= 250 + 300
     assert paused[-1] is not None
+    assert bot.watch.entries_paused("P1") is None  # another model's pair
     assert "feature" in paused[-1]
     assert len(bot.told) == 1
     assert "trend version 3" in bot.told[0]
@@ -108,7 +109,7 @@ def test_restarted_bot_goes_on_with_what_it_knew_and_acts_no_second_time(tmp_pat
     again = Bot(tmp_path, reference, **settings)
     again.live(rows[-30:-29])
     assert again.watch.wait(30)
-    assert again.watch.entries_paused() is not None
+    assert again.watch.entries_paused("P0") is not None
     again.live(rows[-29:])
     again.stop()
     assert not again.acted
@@ -130,7 +131,7 @@ def test_another_version_starts_without_the_old_ones_alarm(tmp_path: Path, made)
     bot = Bot(tmp_path, reference, on_drift=("pause_entries",))
     bot.live(rows)
     bot.live([replace(rows[-1], date=rows[-1].date + CANDLE, version="4", digest="e" * 64)])
-    assert bot.watch.entries_paused() is None
+    assert bot.watch.entries_paused("P0") is None
     bot.stop()
 
 
@@ -144,7 +145,7 @@ def test_broken_model_or_rows_do_not_reach_the_bot(tmp_path: Path, made, caplog)
     bot.watch._find = find
     bot.live(rows[:60])
     bot.watch.observe([None])  # type: ignore[list-item]
-    assert bot.watch.entries_paused() is None
+    assert bot.watch.entries_paused("P0") is None
     bot.stop()
     assert "rotten" in caplog.text
 

@@ -197,11 +197,11 @@ def test_what_the_strategy_serves_asks_for_the_signature(
     registry.register_model(model_name=NAME, model_path=bundle.path)
     settings = {"directory": registry.directory, "require_signature": True,
                 "trusted_keys": [public_key_of(key)]}  # fmt: skip
-    config = MLPipeConfig(model_name=NAME, registry=settings, serving={"version": "1"})
+    config = MLPipeConfig(model_name=NAME, registry=settings)
     with pytest.raises(BundleError, match="not signed"):
-        resolve_served(config)
+        resolve_served(config, NAME, "1")
     registry.sign_model(NAME, 1, key)
-    assert resolve_served(config).version == "1"
+    assert resolve_served(config, NAME, "1").version == "1"
 
 
 def test_private_key_is_in_no_log_tag_or_file_of_the_registry(

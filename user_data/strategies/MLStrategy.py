@@ -65,7 +65,7 @@ class MLStrategy(MLPipeMixin, IStrategy):
         current_profit: float,
         **kwargs,
     ) -> str | None:
-        if not self.mlpipe_horizon_passed(trade.open_date_utc, current_time):
+        if not self.mlpipe_horizon_passed(trade.open_date_utc, current_time, pair):
             return None
         candles, _ = self.dp.get_analyzed_dataframe(pair, self.timeframe)
         edge = "mlpipe_edge_short" if trade.is_short else "mlpipe_edge"
