@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PASSWORD = "hunter2-of-the-database"
-START_SECONDS = 90
+START_SECONDS = 240
 _NEEDED = "import mlflow.server, psycopg2, fastapi"
 _UNPRIVILEGED = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""

@@ -26,7 +26,7 @@ from tests.servers import Server, free_port
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 SMALL = ("--spaces", "model", "signal", "--model-type", "lightgbm", "--min-trades", "5", "-j", "1")
 
 
