@@ -58,7 +58,11 @@ class Server:
         self.uri = f"http://127.0.0.1:{self._ports['mlflow']}"
         self._initialise()
         self.postgres = self.start_postgres()
-        self.mlflow = self.start_mlflow()
+        try:
+            self.mlflow = self.start_mlflow()
+        except BaseException:
+            self.stop()
+            raise
 
     def start_postgres(self) -> Process:
         """Start the database; one that was killed recovers."""
