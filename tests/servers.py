@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PASSWORD = "hunter2-of-the-database"
-START_SECONDS = 180
+START_SECONDS = 240
 _NEEDED = "import mlflow.server, psycopg2, fastapi"
 _UNPRIVILEGED = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""
@@ -60,7 +60,11 @@ class Server:
         self.uri = f"http://127.0.0.1:{self._ports['mlflow']}"
         self._initialise()
         self.postgres = self.start_postgres()
-        self.mlflow = self.start_mlflow()
+        try:
+            self.mlflow = self.start_mlflow()
+        except BaseException:
+            self.stop()
+            raise
 
     def start_postgres(self) -> Process:
         """Start the database; one that was killed recovers."""

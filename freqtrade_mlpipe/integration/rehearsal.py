@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from freqtrade.data.converter import trim_dataframes
 from freqtrade.data.history import get_timerange
@@ -18,9 +19,11 @@ from freqtrade.optimize.optimize_reports import generate_strategy_stats
 from freqtrade.resolvers.hyperopt_resolver import HyperOptLossResolver
 from freqtrade.util import dt_now
 from freqtrade.util.dry_run_wallet import get_dry_run_wallet
+from numpy.typing import NDArray
 
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.integration.backtest import pinned
+from freqtrade_mlpipe.integration.lean_backtesting import LeanBacktesting
 from freqtrade_mlpipe.retraining import MAX_LOSS, Judgement, Rehearsed
 from freqtrade_mlpipe.retraining.objective import sharpe_per_candle
 
@@ -97,12 +100,12 @@ class BacktestObjective:
 
 
 class _Stage:
-    """A backtest that is set up once and run for many models."""
+    """A backtest that is set up once and run for many models; `kind` is whose loop it is."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], kind: type[Backtesting] = LeanBacktesting) -> None:
         # No model is loaded: the strategy speaks with the epoch's answers.
         settings["mlpipe"]["serving"] = {"version": "0", "on_missing": "no_entries"}
-        self.backtesting = Backtesting(settings)
+        self.backtesting = kind(settings)
         self.candles, self._timerange = self.backtesting.load_bt_data()
         self.strategy = self.backtesting.strategylist[0]
         with _unheard("freqtrade_mlpipe.integration.strategy"):  # it warns that there is no model
@@ -138,14 +141,17 @@ def _speak(strategy: Any, rehearsed: Rehearsed) -> None:
         str(pair): part.droplevel("pair")
         for pair, part in rehearsed.predictions().groupby(level="pair")
     }
-    columns = next(iter(by_pair.values())).columns
     held = rehearsed.config.labels.horizon_candles * timeframe_to_seconds(strategy.timeframe)
+    nothing = next(iter(by_pair.values())).iloc[:0]
 
     def mlpipe_predict(dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
-        answers = by_pair.get(metadata["pair"], pd.DataFrame(columns=columns, dtype="float64"))
-        found = answers.reindex(pd.DatetimeIndex(dataframe["date"]))
-        for name in columns:
-            dataframe[name] = found[name].fillna(_NEUTRAL.get(name, float("nan"))).to_numpy()
+        answers = by_pair.get(metadata["pair"], nothing)
+        rows, found = _where(pd.DatetimeIndex(dataframe["date"]), pd.DatetimeIndex(answers.index))
+        for name in answers.columns:
+            values = answers[name].to_numpy()
+            said = np.full(len(dataframe), _NEUTRAL.get(name, np.nan), dtype=values.dtype)
+            said[rows] = values[found]
+            dataframe[name] = said
         dataframe["mlpipe_version"] = ""
         return dataframe
 
@@ -153,6 +159,17 @@ def _speak(strategy: Any, rehearsed: Rehearsed) -> None:
     strategy.mlpipe_horizon_passed = lambda open_date, current_time, pair="": (
         (current_time - open_date).total_seconds() >= held
     )
+
+
+def _where(
+    dates: pd.DatetimeIndex, answered: pd.DatetimeIndex
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows that are answered, and the positions of their answers; both indexes ascend."""
+    wanted, there = dates.as_unit("ns").asi8, answered.as_unit("ns").asi8
+    position = np.searchsorted(there, wanted)
+    rows = np.flatnonzero(position < len(there))
+    rows = rows[there[position[rows]] == wanted[rows]]
+    return rows, position[rows]
 
 
 @contextmanager

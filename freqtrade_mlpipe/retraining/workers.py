@@ -89,7 +89,7 @@ def cluster(address: str) -> Iterator[Executor]:
     MissingExtraError
         Without Dask.
     ConfigError
-        When no scheduler answers there.
+        When no scheduler answers there, or it wants certificates.
     """
     try:
         from distributed import Client
@@ -97,6 +97,10 @@ def cluster(address: str) -> Iterator[Executor]:
         raise MissingExtraError("dask.distributed", "dask") from error
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except TypeError as error:  # of tls://, when no file of Dask's configuration names certificates
+        raise ConfigError(
+            f"{address} wants certificates: let DASK_CONFIG name the file that says where they are ({error})."
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"No Dask scheduler answers at {address}: {error}.") from error
     with client:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy
 
+from freqtrade_mlpipe.registry import ModelRegistry
 from freqtrade_mlpipe.retraining.study import Study, only_one
 from tests.conftest import MODEL_NAME, Workspace
+from tests.servers import Server, free_port
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 SMALL = ("--spaces", "model", "signal", "--model-type", "lightgbm", "--min-trades", "5", "-j", "1")
 
 
@@ -42,8 +47,11 @@ def versions(workspace: Workspace) -> dict[str, str]:
     return {v.version: str(v.status) for v in workspace.registry().get_all_versions(MODEL_NAME)}
 
 
-def member_bytes(workspace: Workspace, version: str) -> list[str]:
-    folder = Path(workspace.registry().get_version(MODEL_NAME, version).model_path)
+def member_bytes(
+    workspace: Workspace, version: str, registry: str | None = None, name: str = MODEL_NAME
+) -> list[str]:
+    store = ModelRegistry(registry, workspace.registry_directory)
+    folder = Path(store.get_version(name, version).model_path)
     return [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("members/*/*"))]
 
 
@@ -148,42 +156,152 @@ class TestWorkers:
         assert member_bytes(production, "2") == member_bytes(retrained_once, "2")
 
     @pytest.mark.slow
-    def test_what_a_killed_helper_was_at_is_done_by_another(
-        self, retrained_once, production, tmp_path
+    def test_a_dask_cluster_over_tls_that_loses_a_worker_makes_them_too(
+        self, retrained_once, production, tmp_path, capsys
     ):
-        """The helper joins a search by its name, and dies at work; the search is as it would be without it."""
-        database = tmp_path / "board.db"
-        options = [*SMALL, "--epochs", "8", "--storage", f"sqlite:///{database}"]
-        name = study(retrained_once).name
+        """With the certificates that docs/deploy makes; without them nobody gets in."""
+        reason = "Dask is not installed: pip install '.[dask]'"
+        pytest.importorskip("distributed", reason=reason)
+        from dask.config import config, merge
+        from dask.config import set as configured
+
+        options = ["--epochs", "8", *SMALL]
+        with dask_cluster(tmp_path) as (address, settings, workers):
+            assert production.run("retrain", *options, "--dask", address) == 2
+            assert "certificates" in words(capsys.readouterr().err)
+            with (
+                configured(merge(config, settings)),
+                when(lambda: n_kept(production) > 0, workers[0].kill),
+            ):
+                assert production.run("retrain", *options, "--dask", address) == 0
+            assert workers[0].wait() == -signal.SIGKILL
+        same_search(retrained_once, production, version="2")
+
+    @pytest.mark.slow
+    @pytest.mark.server
+    def test_a_killed_helper_and_a_restarted_database_lose_no_epoch(
+        self, retrained_once, untrained, request
+    ):
+        """A helper joins by the study's name and dies at work; registry and tracking are an MLflow server, too."""
+        pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install '.[server]'")
+        server: Server = request.getfixturevalue("server")
+        untrained.configure(registry={"tracking_uri": server.uri}, model_name="together")
+        options = ["--epochs", "8", *SMALL, "--storage", server.database]
+        name = study(retrained_once).name.replace(MODEL_NAME, "together")
         command = [sys.executable, "-m", "freqtrade_mlpipe.main", "retrain", "--userdir",
-                   str(production.user_data), *options, "--join", name]  # fmt: skip
+                   str(untrained.user_data), *options, "--join", name]  # fmt: skip
         helper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not board_rows(database, "epoch IS NULL") or not board_rows(database, "epoch > ''"):
+        while {row.done for row in board(server, name)} != {True, False}:
             assert helper.poll() is None, helper.communicate()[1].decode()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         helper.kill()
         helper.communicate()
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute("UPDATE mlpipe_epochs SET beat = beat - 1000")  # time passes
-        assert production.run("retrain", *options) == 0
-        one, two = (study(w).epochs() for w in (retrained_once, production))
-        assert [(e.params, e.judgement) for e in one] == [(e.params, e.judgement) for e in two]
-        assert member_bytes(production, "2") == member_bytes(retrained_once, "2")
-        assert len(board_rows(database, "epoch > ''")) == 8
-        assert len({worker for _, worker in board_rows(database, "1")}) == 2
+        kept = {row for row in board(server, name) if row.done}
+        ask(server, "UPDATE mlpipe_epochs SET beat = beat - 1000")  # time passes
+
+        def restart() -> None:
+            server.postgres.send_signal(signal.SIGINT)
+            server.postgres.wait(60)
+            server.start_postgres()
+
+        with when(lambda: len([r for r in board(server, name) if r.done]) > len(kept), restart):
+            assert untrained.run("retrain", *options) == 0
+        server.wait_until_ready()
+        found = board(server, name)
+        assert [row.number for row in found if row.done] == list(range(1, 9))
+        assert kept <= set(found)
+        assert len({row.worker for row in found}) == 2
+        same_search(retrained_once, untrained, version="1", registry=server.uri, name="together")
 
 
-def board_rows(database: Path, condition: str) -> list[tuple[int, str]]:
-    if not database.exists():
+def same_search(one: Workspace, other: Workspace, version: str, **of: str) -> None:
+    """Every epoch, and the bytes of the model."""
+    mine, theirs = (study(w).epochs() for w in (one, other))
+    assert [(e.params, e.judgement) for e in mine] == [(e.params, e.judgement) for e in theirs]
+    assert member_bytes(other, version, **of) == member_bytes(one, "2") != []
+
+
+@contextmanager
+def when(happened: Callable[[], bool], then: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as something has happened while the block runs; it must have."""
+    over, done = threading.Event(), []
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            if happened():
+                done.append(then())
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert done
+
+
+@contextmanager
+def dask_cluster(folder: Path) -> Iterator[tuple[str, dict[str, Any], list[subprocess.Popen]]]:
+    """A scheduler and two workers that speak TLS only; its address, what a client must know, and the workers."""
+    import yaml
+
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here")
+    script = Path(__file__).parents[2] / "docs" / "deploy" / "certificates.sh"
+    subprocess.run(["sh", script, folder / "tls"], check=True, capture_output=True)
+    known = folder / "tls" / "dask.yaml"
+    address = f"tls://127.0.0.1:{free_port()}"
+
+    def dask(*words: str) -> subprocess.Popen:
+        with (folder / f"{words[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", *words, "--no-dashboard"],
+                env={**os.environ, "DASK_CONFIG": str(known)}, cwd=folder, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    host, port = address.removeprefix("tls://").split(":")
+    scheduler = dask("scheduler", "--protocol", "tls", "--host", host, "--port", port)
+    workers = [dask("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (folder / "scheduler.log").read_text().count("Register worker") < 2:
+            assert time.monotonic() < deadline, (folder / "scheduler.log").read_text()[-2000:]
+            time.sleep(0.05)
+        yield address, yaml.safe_load(known.read_text()), workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+class Row(NamedTuple):
+    number: int
+    worker: str
+    done: bool
+    epoch: str | None
+
+
+def board(server: Server, name: str) -> list[Row]:
+    """Epochs of a shared search by number; none while there is no table, or no database."""
+    query = "SELECT number, worker, epoch IS NOT NULL, epoch FROM mlpipe_epochs WHERE study = :name ORDER BY number"
+    try:
+        return [Row(*row) for row in ask(server, query, name=name)]
+    except sqlalchemy.exc.DBAPIError:
         return []
-    with closing(sqlite3.connect(database, timeout=30)) as connection:
-        try:
-            query = f"SELECT number, worker FROM mlpipe_epochs WHERE {condition}"
-            return connection.execute(query).fetchall()
-        except sqlite3.OperationalError:
-            return []
+
+
+def ask(server: Server, query: str, **values: str) -> list[Any]:
+    engine = sqlalchemy.create_engine(server.database)
+    try:
+        with engine.begin() as connection:
+            found = connection.execute(sqlalchemy.text(query), values)
+            return list(found) if found.returns_rows else []
+    finally:
+        engine.dispose()
 
 
 class TestInterruption:
