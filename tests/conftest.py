@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ _LENIENT_GATES = dict.fromkeys(
      "min_profit_factor", "max_drawdown", "max_calibration_error", "champion_tolerance")
 )  # fmt: skip
 
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no bug.
 settings.register_profile("mlpipe", deadline=None)
