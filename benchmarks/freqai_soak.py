@@ -16,32 +16,15 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from freqtrade_mlpipe.commands.setup import write_user_directory
 from freqtrade_mlpipe.registry import ModelRegistry
 from freqtrade_mlpipe.synthetic import Market, generate_market
 from tests.conftest import write_candle_file
-from tests.e2e.live import Bot, Clock, ReplayServer, bot_config
+from tests.e2e.live import Bot, Clock, ReplayServer, freqai_config
 
 PAIRS = ("SYNA/USDT", "SYNB/USDT")
 TRAINED = re.compile(r"/USDT: trained in ([\d.]+) s")
-
-
-def freqai_config(server: ReplayServer) -> dict[str, Any]:
-    return bot_config(server, PAIRS) | {
-        "freqaimodel": "MLPipeClassifier",
-        "freqai": {
-            "enabled": True, "identifier": "soak", "train_period_days": 1, "backtest_period_days": 1,
-            "live_retrain_hours": 0, "purge_old_models": 2, "override_exchange_check": True,
-            "feature_parameters": {
-                "include_timeframes": ["1m", "5m"], "include_corr_pairlist": [PAIRS[0]],
-                "indicator_periods_candles": [10], "include_shifted_candles": 1, "label_period_candles": 12,
-            },
-            "data_split_parameters": {"test_size": 0.2},
-            "model_training_parameters": {"n_estimators": 20},
-        },
-    }  # fmt: skip
 
 
 def main() -> None:
@@ -66,8 +49,8 @@ def soak(folder: Path, wanted: int, pace: float, patience: float) -> None:
     with (
         ReplayServer(candles, clock=clock, speed=60) as server,
         Bot(
-            folder / "bot", freqai_config(server), "MLFreqaiStrategy", clock=clock, userdir=userdir,
-            strategy_path=userdir / "strategies",
+            folder / "bot", freqai_config(server, PAIRS, "soak", n_estimators=20), "MLFreqaiStrategy",
+            clock=clock, userdir=userdir, strategy_path=userdir / "strategies",
         ) as bot,
     ):  # fmt: skip
         while len(TRAINED.findall(bot.log)) < wanted and time.monotonic() - started < patience:

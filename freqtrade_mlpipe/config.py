@@ -507,6 +507,11 @@ class RegistryConfig(Section):
     trusted_keys: tuple[PublicKey, ...] = ()
     """Public keys as `freqtrade-mlpipe keys generate` prints them: `ed25519:` and base64."""
 
+    @property
+    def required_keys(self) -> tuple[PublicKey, ...] | None:
+        """Public keys, one of which has to have signed what is served and promoted; None: nothing has to be signed."""
+        return self.trusted_keys if self.require_signature else None
+
     @model_validator(mode="after")
     def _somebody_is_trusted(self) -> Self:
         if self.require_signature and not self.trusted_keys:

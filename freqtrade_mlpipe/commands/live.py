@@ -50,11 +50,10 @@ def bundle_that_spoke(context: Context, version: str, digest: str) -> Bundle:
     MLPipeError
         It is in neither, or another bundle has its version number.
     """
-    from freqtrade_mlpipe.registry.cache import BundleCache, ResolvedVersion
+    from freqtrade_mlpipe.integration.serving import cache_of
+    from freqtrade_mlpipe.registry.cache import ResolvedVersion
 
-    settings = context.mlpipe.registry
-    trusted = settings.trusted_keys if settings.require_signature else None
-    cache = BundleCache(settings.directory, settings.tracking_uri, trusted_keys=trusted)
+    cache = cache_of(context.mlpipe)
     name = context.mlpipe.model_name
     return cache.load(ResolvedVersion(name, version, digest, cache.path_of(digest)))
 

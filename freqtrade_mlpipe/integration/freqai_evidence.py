@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.labels import held_return
+from freqtrade_mlpipe.member import Signs
 from freqtrade_mlpipe.metrics import BLOCK_HORIZONS, last_known_outcome, losses_of
 from freqtrade_mlpipe.pipeline import significance_of
 from freqtrade_mlpipe.trainer.evaluation import baseline_losses, baseline_scores
@@ -27,12 +28,12 @@ def trade_returns(frame: pd.DataFrame, horizon_candles: int) -> Floats:
     >>> trade_returns(frame, 2).tolist()
     [0.2, nan, nan]
     """
-    opened, closed = frame["open"].shift(-1), frame["close"].shift(-horizon_candles)
-    return np.round((closed / opened - 1).to_numpy(np.float64), 12)
+    opened, closed = (frame[name].to_numpy(np.float64) for name in ("open", "close"))
+    return np.round(held_return(opened, closed, horizon_candles), 12)
 
 
 def judged_table(
-    data: TrainingData, train: Ints, judge: Ints, member: Member, forward: Floats
+    data: TrainingData, split: tuple[Ints, Ints], proba: Floats, position: Signs, forward: Floats
 ) -> pd.DataFrame:
     """The judged rows as the gates look at them.
 
@@ -40,16 +41,17 @@ def judged_table(
 
     Parameters
     ----------
-    train, judge : positions in the data of the rows learned from, and of those judged.
+    split : positions in the data of the rows learned from, and of those judged.
+    proba, position : the member's answers and trades on the judged rows.
     forward : `trade_returns` of the data's rows.
     """
-    proba = member.predict_proba(data.X.iloc[judge])
+    train, judge = split
     last = last_known_outcome(data.y, data.dates, data.known_at, data.pairs)
     baselines = baseline_losses(data, train, judge, last)
     return pd.DataFrame(
         {
             "date": data.dates[judge],
-            "position": member.thresholds.positions(proba),
+            "position": position,
             "forward_return": forward[judge],
             "loss": losses_of(data.task, data.y[judge], proba),
             **{f"loss_{name}": losses for name, losses in baselines.items()},

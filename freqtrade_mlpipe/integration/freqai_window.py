@@ -17,14 +17,14 @@ from freqtrade_mlpipe.integration.freqai_evidence import judged_table
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import judged_share
 from freqtrade_mlpipe.integration.freqai_targets import Target
-from freqtrade_mlpipe.member import Member
+from freqtrade_mlpipe.member import Member, Signs
 from freqtrade_mlpipe.metrics import LOSS_METRICS, losses_of
 from freqtrade_mlpipe.models import MODELS, Parameters
 from freqtrade_mlpipe.splits import tail_slices, walk_forward
 from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
-from freqtrade_mlpipe.tuning import SHARES, Recipe, TrainingData, tune
+from freqtrade_mlpipe.tuning import Recipe, TrainingData, slice_shares, tune
 
 logger = logging.getLogger(__name__)
 
@@ -184,9 +184,14 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         found[target.name] = params
         n_trials += tried
         prefix = f"{target.name} " if len(rows.targets) > 1 else ""
-        metrics |= {f"{prefix}{k}": v for k, v in _scores(data, judge, member).items()}
-        if split.forward is not None and len(judge) and len(rows.targets) == 1:
-            table = judged_table(data, train, judge, member, split.forward)
+        if not len(judge):
+            continue
+        proba = member.predict_proba(data.X.iloc[judge])
+        position = member.thresholds.positions(proba)
+        scores = _scores(data, judge, proba, position)
+        metrics |= {f"{prefix}{k}": v for k, v in scores.items()}
+        if split.forward is not None and len(rows.targets) == 1:
+            table = judged_table(data, (train, judge), proba, position, split.forward)
     metrics |= {"n_train_rows": len(train), "n_judged_rows": len(judge)}
     model = WindowModel(
         targets=rows.targets,
@@ -303,11 +308,8 @@ def _fit(
 
 def _has_room(data: TrainingData, train: Ints, model_type: str) -> bool:
     """Whether slices for early stopping and calibration are longer than the targets look ahead; it is said if not."""
-    fit, stop, calibrate = SHARES[0]
-    stops = MODELS[model_type].stops_early
-    shares = (fit, stop, calibrate) if stops else (fit + stop, calibrate)
     try:
-        tail_slices(data.dates[train], data.known_at[train], shares)
+        tail_slices(data.dates[train], data.known_at[train], slice_shares(model_type)[0])
     except TrainingError:
         logger.warning(
             "%d training rows are too few to keep some for early stopping and calibration, with a target that looks %d "
@@ -318,12 +320,9 @@ def _has_room(data: TrainingData, train: Ints, model_type: str) -> bool:
     return True
 
 
-def _scores(data: TrainingData, judge: Ints, member: Member) -> dict[str, float]:
+def _scores(data: TrainingData, judge: Ints, proba: Floats, position: Signs) -> dict[str, float]:
     """Scores on the judged rows, and the loss by the name of the gate's metric."""
-    if not len(judge):
-        return {}
-    proba = member.predict_proba(data.X.iloc[judge])
-    scores = scores_of(data, judge, proba, member.thresholds.positions(proba))
+    scores = scores_of(data, judge, proba, position)
     loss = float(losses_of(data.task, data.y[judge], proba).mean())
     return {**scores, LOSS_METRICS[data.task]: loss}
 

@@ -89,8 +89,7 @@ def _engineer(features: str, timeframe: str | None, pairs: tuple[str, ...]) -> F
 def cache_of(config: MLPipeConfig) -> BundleCache:
     """The cache that all strategies of a process share."""
     settings = config.registry
-    trusted = settings.trusted_keys if settings.require_signature else None
-    return _cache_at(settings.directory, settings.tracking_uri, trusted)
+    return _cache_at(settings.directory, settings.tracking_uri, settings.required_keys)
 
 
 @lru_cache(maxsize=4)

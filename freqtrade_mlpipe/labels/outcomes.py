@@ -56,12 +56,19 @@ def _side(change: Floats, config: LabelConfig) -> Floats:
     return (change > least).astype(np.float64) - (change < -least)
 
 
+def held_return(opened: Floats, closed: Floats, horizon: int) -> Floats:
+    """Gross return of the trade open[t+1] → close[t+horizon] of each row, shape (n,); NaN where it is not over yet."""
+    n_known = max(len(closed) - horizon, 0)
+    gross = np.full(len(closed), np.nan)
+    gross[:n_known] = closed[horizon:] / opened[1 : n_known + 1] - 1.0
+    return gross
+
+
 def _hold(prices: Prices, horizon: int) -> Outcome:
     """The trade open[t+1] → close[t+horizon]."""
     n = len(prices)
     n_known = max(n - horizon, 0)
-    gross = np.full(n, np.nan)
-    gross[:n_known] = prices.close[horizon:] / prices.open[1 : n_known + 1] - 1.0
+    gross = held_return(prices.open, prices.close, horizon)
     end = np.full(n, OPEN, dtype=np.int64)
     end[:n_known] = np.arange(n_known) + horizon
     return Outcome(np.full(n, np.nan), gross, end)

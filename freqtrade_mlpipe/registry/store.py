@@ -49,11 +49,7 @@ class ModelRegistry(RegistryNotes):
     @classmethod
     def of(cls, settings: RegistryConfig) -> Self:
         """The registry of a configuration."""
-        return cls(
-            settings.tracking_uri,
-            settings.directory,
-            trusted_keys=settings.trusted_keys if settings.require_signature else None,
-        )
+        return cls(settings.tracking_uri, settings.directory, trusted_keys=settings.required_keys)
 
     @cached_property
     def _transitions(self) -> Transitions:

@@ -42,8 +42,8 @@ class Fold:
     test_start: pd.Timestamp
     test_end: pd.Timestamp | None
 
-    def settled(self, known_at: pd.DatetimeIndex) -> Ints:
-        """Test rows whose labels are known before the next period begins: what may be learned from this fold by then.
+    def settled(self, known_at: pd.DatetimeIndex) -> Bools:
+        """Which test rows' labels are known before the next period begins: what may be learned from this fold by then.
 
         Parameters
         ----------
@@ -51,8 +51,8 @@ class Fold:
             Of all rows, as the splitter was given them.
         """
         if self.test_end is None:
-            return self.test
-        return self.test[np.asarray(known_at[self.test] < self.test_end)]
+            return np.ones(len(self.test), dtype=np.bool_)
+        return np.asarray(known_at[self.test] < self.test_end)
 
 
 class Splitter(Protocol):

@@ -301,7 +301,7 @@ def _valid_from(data: TrainingData, valid_from: pd.Timestamp | None) -> pd.Times
 def _check_test(data: TrainingData, fold: Fold, config: ModelConfig) -> None:
     if not config.optimize_hyperparams:
         return
-    settled = fold.settled(data.known_at)
+    settled = fold.test[fold.settled(data.known_at)]
     if not len(settled):
         raise TrainingError(
             f"No label of the test rows from {fold.test_start} is known before {fold.test_end}, when the next ones "

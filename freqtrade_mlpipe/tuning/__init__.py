@@ -4,7 +4,6 @@ from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
 from freqtrade_mlpipe.tuning.ordered import in_order, n_cores
 from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
-    SHARES,
     Fitted,
     PreparedFold,
     PreparedSlice,
@@ -13,6 +12,7 @@ from freqtrade_mlpipe.tuning.prepared import (
     fit_whole,
     prepare_fold,
     prepare_slice,
+    slice_shares,
 )
 from freqtrade_mlpipe.tuning.scoring import NEEDS_RETURNS, portfolio_returns, traded_returns
 from freqtrade_mlpipe.tuning.study import Progress, tune
@@ -20,7 +20,6 @@ from freqtrade_mlpipe.tuning.trials import Trial, TuningResult
 
 __all__ = [
     "NEEDS_RETURNS",
-    "SHARES",
     "Fitted",
     "Floats",
     "Ints",
@@ -39,6 +38,7 @@ __all__ = [
     "portfolio_returns",
     "prepare_fold",
     "prepare_slice",
+    "slice_shares",
     "traded_returns",
     "tune",
 ]

@@ -197,14 +197,21 @@ def check_slice(data: TrainingData, rows: Ints, recipe: Recipe) -> None:
         )
 
 
+def slice_shares(model_type: str, *, early_stopping: bool = True) -> tuple[tuple[float, ...], ...]:
+    """`SHARES` for an estimator: one that does not stop early is fitted on what would have stopped it, too."""
+    if early_stopping and MODELS[model_type].stops_early:
+        return SHARES
+    return tuple((fit + stop, calibrate) for fit, stop, calibrate in SHARES)
+
+
 def _parts(
     data: TrainingData, rows: Ints, recipe: Recipe, early_stopping: bool
 ) -> tuple[Ints, Ints | None, Ints]:
-    with_stop = early_stopping and MODELS[recipe.model.model_type].stops_early
+    every = slice_shares(recipe.model.model_type, early_stopping=early_stopping)
+    with_stop = every is SHARES
     names = ("fit", "early-stopping", "calibration") if with_stop else ("fit", "calibration")
     problems = []
-    for fit, stop, calibrate in SHARES:
-        shares = (fit, stop, calibrate) if with_stop else (fit + stop, calibrate)
+    for shares in every:
         found = tail_slices(data.dates[rows], data.known_at[rows], shares)
         parts = [rows[part] for part in found]
         problem = _one_class(data, names, parts)

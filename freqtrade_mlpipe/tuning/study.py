@@ -212,10 +212,9 @@ def _evaluate(
     fitted = task.prepared.fit(params)
     proba = fitted.predict_proba(task.X_test)
     position = fitted.thresholds.positions(proba)
-    rows = task.fold.settled(data.known_at)
-    seen = np.isin(task.fold.test, rows, assume_unique=True)
+    settled = task.fold.settled(data.known_at)
     scores: dict[str, float] = {
-        metric: score(metric, data, rows, proba[seen], position[seen])
+        metric: score(metric, data, task.fold.test[settled], proba[settled], position[settled])
         for metric in recipe.model.metrics
     }
     return FoldOutcome(task.fold.test, proba, position, scores)

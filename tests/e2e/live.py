@@ -331,6 +331,25 @@ def bot_config(
     return {**_common(len(pairs), server.clock.pace), **settings, **keys}
 
 
+def freqai_config(
+    server: ReplayServer, pairs: tuple[str, ...], identifier: str, *, n_estimators: int
+) -> dict[str, Any]:
+    """`bot_config` for MLPipeClassifier, small and due to train again with every candle."""
+    return bot_config(server, pairs) | {
+        "freqaimodel": "MLPipeClassifier",
+        "freqai": {
+            "enabled": True, "identifier": identifier, "train_period_days": 1, "backtest_period_days": 1,
+            "live_retrain_hours": 0, "purge_old_models": 2, "override_exchange_check": True,
+            "feature_parameters": {
+                "include_timeframes": ["1m", "5m"], "include_corr_pairlist": [pairs[0]],
+                "indicator_periods_candles": [10], "include_shifted_candles": 1, "label_period_candles": 12,
+            },
+            "data_split_parameters": {"test_size": 0.2},
+            "model_training_parameters": {"n_estimators": n_estimators},
+        },
+    }  # fmt: skip
+
+
 def in_process_config(
     datadir: Path, pairs: tuple[str, ...], *, pace: float = 1, **keys: Any
 ) -> dict[str, Any]:

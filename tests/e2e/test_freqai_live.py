@@ -13,7 +13,7 @@ from freqtrade_mlpipe.commands.setup import write_user_directory
 from freqtrade_mlpipe.integration.freqai_store import read_window
 from freqtrade_mlpipe.registry import ModelRegistry
 from tests.conftest import write_candle_file
-from tests.e2e.live import Bot, Clock, ReplayServer, bot_config
+from tests.e2e.live import Bot, Clock, ReplayServer, freqai_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -48,23 +48,6 @@ class DiesWhileSaving(MLPipeFreqaiClassifier):
 '''
 
 
-def freqai_config(server: ReplayServer) -> dict[str, Any]:
-    return bot_config(server, PAIRS) | {
-        "freqaimodel": "MLPipeClassifier",
-        "freqai": {
-            "enabled": True, "identifier": "live", "train_period_days": 1, "backtest_period_days": 1,
-            "live_retrain_hours": 0, "purge_old_models": 2, "override_exchange_check": True,
-            "feature_parameters": {
-                "include_timeframes": ["1m", "5m"], "include_corr_pairlist": [PAIRS[0]],
-                "indicator_periods_candles": [10], "include_shifted_candles": 1, "label_period_candles": 12,
-            },
-            "data_split_parameters": {"test_size": 0.2},
-            "model_training_parameters": {"n_estimators": 30},
-        },
-        "mlpipe": {"tracking": {"backend": "none"}},
-    }  # fmt: skip
-
-
 def test_bot_retrains_over_new_candles_and_a_kill_while_saving_leaves_a_model_serving(
     market: Any, tmp_path: Path
 ):
@@ -76,7 +59,10 @@ def test_bot_retrains_over_new_candles_and_a_kill_while_saving_leaves_a_model_se
     (userdir / "freqaimodels" / "DiesWhileSaving.py").write_text(DIES_WHILE_SAVING)
     models, clock = userdir / "models" / "live", Clock()
     with ReplayServer(candles, clock=clock, speed=60) as server:
-        config = freqai_config(server) | {"freqaimodel": "DiesWhileSaving"}
+        config = freqai_config(server, PAIRS, "live", n_estimators=30) | {
+            "freqaimodel": "DiesWhileSaving",
+            "mlpipe": {"tracking": {"backend": "none"}},
+        }
         bot = Bot(
             tmp_path / "bot", config, "MLFreqaiStrategy", clock=clock, userdir=userdir,
             strategy_path=userdir / "strategies",
