@@ -56,10 +56,11 @@ def soak(folder: Path, wanted: int, pace: float, patience: float) -> None:
         while len(TRAINED.findall(bot.log)) < wanted and time.monotonic() - started < patience:
             bot.check_alive()
             time.sleep(5)
+        log = bot.log  # SIGTERM in a database call leaves freqtrade's clean-up with a traceback
     minutes = (time.monotonic() - started) / 60
-    report(bot.log, userdir, minutes)
-    if len(TRAINED.findall(bot.log)) < wanted:
-        raise SystemExit(f"only {len(TRAINED.findall(bot.log))} of {wanted} retrainings")
+    report(log, userdir, minutes)
+    if len(TRAINED.findall(log)) < wanted:
+        raise SystemExit(f"only {len(TRAINED.findall(log))} of {wanted} retrainings")
 
 
 def report(log: str, userdir: Path, minutes: float) -> None:

@@ -85,8 +85,9 @@ def test_bot_retrains_over_new_candles_and_a_kill_while_saving_leaves_a_model_se
             bot.wait_until(lambda: "inferencing pairlist" in bot.log[begun:], "predictions", 180)
             assert "No model ready" not in bot.log[begun:]
             bot.wait_until(lambda: ": trained in" in bot.log[begun:], "a training after the kill")
-        assert "raised exception" not in bot.log
-        assert "Traceback" not in bot.log
+            # Before it is told to end: SIGTERM in a database call leaves freqtrade's clean-up with a traceback.
+            assert "raised exception" not in bot.log
+            assert "Traceback" not in bot.log
     assert all(before[pair]["pair"] == pair for pair in PAIRS)
     assert len(list(models.glob("sub-train-SYNA_USDT_*"))) <= 2
     versions = ModelRegistry(directory=userdir / "mlpipe").get_all_versions("freqai.live.SYNA_USDT")
