@@ -201,7 +201,7 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
             found.append(predicting.lap() / n_pairs)
         return found
 
-    predicting = Stopwatch(LiveServing, ("_look", "_answer"))
+    predicting = Stopwatch(LiveServing, ("_address", "_advance", "_look", "_answer"))
     follow(20)
     shown("features + prediction", follow(n))
     with training_beside():

@@ -27,7 +27,7 @@ MARKET = Market(pairs=("SYNA/USDT", "SYNB/USDT"), n_candles=3_500, signal=3.0, s
 MODEL_NAME = "trend_classifier"
 OWN_FEATURE = "%-range"
 
-_EXAMPLE_LINE = '# dataframe["%-range"]'
+_EXAMPLE = ("# def mlpipe_features", '#     dataframe["%-range"]', "#     return dataframe\n")
 _SMALL_MODEL = {"model_type": "lightgbm", "optimize_hyperparams": False, "cv_folds": 2,
                 "parameters": {"learning_rate": 0.05, "num_leaves": 7}}  # fmt: skip
 _LENIENT_GATES = dict.fromkeys(
@@ -145,7 +145,8 @@ def make_workspace(user_data: Path, candles: dict[str, pd.DataFrame]) -> Workspa
     config["mlpipe"]["model"] = _SMALL_MODEL
     config["mlpipe"]["gates"] = _LENIENT_GATES
     workspace.config_file.write_text(json.dumps(config))
-    workspace.edit_strategy(_EXAMPLE_LINE, _EXAMPLE_LINE.removeprefix("# "))
+    for line in _EXAMPLE:
+        workspace.edit_strategy(line, line.removeprefix("# "))
     workspace.store(candles)
     return workspace
 

@@ -1,15 +1,18 @@
 """The function of a new candle, written out as Python: straight-line code on floats.
 
-It remembers queues of numbers that are needed again after so many candles, and the states of the kernels.
-Transcendental functions are NumPy's, on all numbers of a stage at once.
+It remembers numbers that are needed again after so many candles, and the states of the kernels. The numbers of a
+pair are packed in one memory: as objects of their own they would lie all over, and to fetch them for each of many
+pairs in turn takes longer than to compute with them. Transcendental functions are NumPy's, on all numbers of a stage
+at once.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
-from freqtrade_mlpipe.features._plan import Plan, Queue, Text, current, literal
+from freqtrade_mlpipe.features._plan import Plan, Ring, Text, current, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _ENTRY = 8
@@ -28,8 +31,8 @@ def _template(node: Node) -> str:
     return OPERATIONS[str(node.operation)].scalar
 
 
-def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Queue]]:
-    """Source of `build(queues, states)`, which returns the function of a new candle, and what its queues hold."""
+def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]:
+    """Source of `build(memory, states)`, which returns the function of a new candle, and the rings in its memory."""
     nodes = [node for node in plan.order if node.operation != "missing"]
     text = Text(_occurrences(plan, nodes))
     for node in nodes:
@@ -41,28 +44,42 @@ def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Queue]
     setup = _write_stages(nodes, stage, plan, text)
     body = _Body(text.lines)
     lagged = [node for node in nodes if node.operation == "lag"]
-    queues = _remember(lagged, stage, text, body)
-    setup += [f"append{number} = queue{number}.append" for number in range(len(queues))]
+    rings = _remember(lagged, stage, text, body)
     columns = sorted(
         range(len(plan.outputs)), key=lambda k: body.known(text[current(plan.outputs[k])])
     )
     for first in range(0, len(columns), _ENTRY):
         part = [text[current(plan.outputs[k])] for k in columns[first : first + _ENTRY]]
-        setup.append(f"pack{len(part)} = Struct('{len(part)}d').pack_into")
         body.when_known(f"pack{len(part)}(row, {8 * first}, {', '.join(part)})")
     order = sorted(range(len(columns)), key=columns.__getitem__)
     lines = [
-        "def build(queues, states):",
-        f"    ({''.join(f'queue{number}, ' for number in range(len(queues)))}) = queues",
+        "def build(memory, states):",
         f"    ({''.join(f'state{number}, ' for number in range(len(plan.kernels)))}) = states",
-        f"    row, order = np.empty({len(columns)}), np.array({order}, dtype=np.intp)",
-        *(f"    {line}" for line in dict.fromkeys(setup)),
+        f"    row, order = bytearray({8 * len(columns)}), np.array({order}, dtype=np.intp)",
+        "    take, turn = np.frombuffer(row).take, 0",
+        *(
+            f"    pack{n}, unpack{n} = Struct('{n}d').pack_into, Struct('{n}d').unpack_from"
+            for n in range(1, _ENTRY + 1)
+        ),
+        *(f"    {line}" for line in setup),
         f"    def update({', '.join(inputs)}):",
+        "        nonlocal turn",
+        *(f"        {line}" for line in _turns(rings)),
+        "        turn += 1",
         *(f"        {line}" for line in body.lines()),
-        "        return row.take(order)",
+        "        return take(order)",
         "    return update",
     ]
-    return "\n".join(lines), queues
+    return "\n".join(lines), rings
+
+
+def _turns(rings: list[Ring]) -> Iterator[str]:
+    """Where in the memory the oldest entry of each ring is, which the newest replaces."""
+    start = 0
+    for ring in rings:
+        size = 8 * len(ring.nodes)
+        yield f"at{ring.distance} = {start} + {size} * (turn % {ring.distance})"
+        start += size * ring.distance
 
 
 class _Body:
@@ -119,27 +136,26 @@ class _Body:
         return lines
 
 
-def _remember(lagged: list[Node], stage: dict[Node, int], text: Text, body: _Body) -> list[Queue]:
-    """Read each lagged number from a queue before it is needed, and append the current ones."""
-    queues: list[Queue] = []
-    alike: dict[tuple[int, int], list[Node]] = defaultdict(list)
+def _remember(lagged: list[Node], stage: dict[Node, int], text: Text, body: _Body) -> list[Ring]:
+    """Read each lagged number from a ring before it is needed, and put the current ones in their place."""
+    alike: dict[int, dict[int, list[Node]]] = defaultdict(lambda: defaultdict(list))
     for node in sorted(lagged, key=lambda node: body.first_use.get(text[node], 0)):
-        alike[node.parameters[0], stage[current(node.parents[0])]].append(node)
-    entries = [
-        (distance, nodes[first : first + _ENTRY])
-        for (distance, _), nodes in sorted(alike.items(), key=lambda item: item[0])
-        for first in range(0, len(nodes), _ENTRY)
-    ]
-    read = []
-    for number, (distance, nodes) in enumerate(entries):
-        names = [text[node] for node in nodes]
-        line = f"({', '.join(names)},) = queue{number}[0]"
-        read.append(body.before_use(names, line))
-        queues.append(Queue(distance, [current(node.parents[0]) for node in nodes]))
-    for number, queue in enumerate(queues):
-        values = ", ".join(text[node] for node in queue.nodes)
-        body.when_known(f"append{number}(({values},))", read[number])
-    return queues
+        alike[node.parameters[0]][stage[current(node.parents[0])]].append(node)
+    rings, written = [], []
+    for distance, by_stage in sorted(alike.items()):
+        ring = Ring(distance, [])
+        for _, nodes in sorted(by_stage.items()):
+            for first in range(0, len(nodes), _ENTRY):
+                entry = nodes[first : first + _ENTRY]
+                place = f"(memory, at{distance} + {8 * len(ring.nodes)}"
+                names = [text[node] for node in entry]
+                read = body.before_use(names, f"({', '.join(names)},) = unpack{len(entry)}{place})")
+                ring.nodes.extend(current(node.parents[0]) for node in entry)
+                written.append((f"pack{len(entry)}{place}, ", ring.nodes[-len(entry) :], read))
+        rings.append(ring)
+    for call, nodes, read in written:
+        body.when_known(f"{call}{', '.join(text[node] for node in nodes)})", read)
+    return rings
 
 
 def _occurrences(plan: Plan, nodes: list[Node]) -> Counter[Node]:
@@ -180,12 +196,13 @@ def _write_stages(nodes: list[Node], stage: dict[Node, int], plan: Plan, text: T
             arguments = ", ".join(text[current(node.parents[0])] for node in group)
             names = "".join(f"{text.name(node)}, " for node in group)
             text.lines += [
-                f"pack{suffix}(in{suffix}, 0, {arguments})",
+                f"pack{suffix}(given{suffix}, 0, {arguments})",
                 f"{function}(in{suffix}, out{suffix})",
                 f"({names}) = list{suffix}()",
             ]
             setup += [
-                f"in{suffix}, out{suffix} = np.empty({n}), np.empty({n})",
+                f"given{suffix}, out{suffix} = bytearray({8 * n}), np.empty({n})",
+                f"in{suffix} = np.frombuffer(given{suffix})",
                 f"pack{suffix}, list{suffix} = Struct('{n}d').pack_into, out{suffix}.tolist",
                 f"{function} = np.{function}",
             ]

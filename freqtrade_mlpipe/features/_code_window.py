@@ -15,7 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from freqtrade_mlpipe.features._plan import Plan, Queue, Text, literal
+import numpy as np
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.features._plan import Plan, Ring, Text, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _BEGIN = "n, columns = len(target), list(target.T)"
@@ -69,14 +72,14 @@ def parts(n_rows: int, reach: int) -> Iterator[tuple[int, int, int]]:
         yield max(start - reach, 0), start, min(start + size, n_rows)
 
 
-def resume_source(plan: Plan, queues: list[Queue]) -> str:
-    """Source of `resume(candles, target)`, which also opens the queues and the kernels' states and returns `build` of
+def resume_source(plan: Plan, rings: list[Ring]) -> str:
+    """Source of `resume(candles, target)`, which also opens the rings and the kernels' states and returns `build` of
     them."""
-    tails = _tails(queues)
+    tails = _tails(rings)
     text = Text(_occurrences(plan, tails))
     _write_columns(plan.order, plan, text, "open", tails)
     _release(text.lines)
-    opened = _build_call(queues, len(plan.kernels), text)
+    opened = _build_call(rings, len(plan.kernels), text)
     lines = ("start = shift = 0", _BEGIN, *text.lines, _bound(plan), opened)
     return "\n".join(["def resume(candles, target):", *(f"    {line}" for line in lines)])
 
@@ -97,7 +100,7 @@ def _write_columns(
         if node not in ready:
             _write(node, plan, text, kernels)
         if node in tails:
-            text.lines.append(f"tail_{text[node]} = {text[node]}[-{tails[node]}:].tolist()")
+            text.lines.append(f"tail_{text[node]} = {text[node]}[-{tails[node]}:].copy()")
         for place, warmup in columns[node]:
             offset = plan.offset[node]
             values = _aligned(node, offset, plan, text)
@@ -105,22 +108,32 @@ def _write_columns(
             text.lines.append(f"write(columns[{place}], {values}, {rows})")
 
 
-def _tails(queues: list[Queue]) -> dict[Node, int]:
+def _tails(rings: list[Ring]) -> dict[Node, int]:
     """How many last values of each node are remembered."""
     tails: dict[Node, int] = {}
-    for queue in queues:
-        for node in queue.nodes:
-            tails[node] = max(tails.get(node, 0), queue.distance)
+    for ring in rings:
+        for node in ring.nodes:
+            tails[node] = max(tails.get(node, 0), ring.distance)
     return tails
 
 
-def _build_call(queues: list[Queue], n_kernels: int, text: Text) -> str:
+def packed(rings: Iterable[tuple[int, Iterable[NDArray[np.generic]]]]) -> bytearray:
+    """The memory of rings: distance and last values of the nodes of each."""
+    memory = bytearray()
+    for distance, tails in rings:
+        memory += (
+            np.stack([tail[-distance:] for tail in tails], axis=1).astype(np.float64).tobytes()
+        )
+    return memory
+
+
+def _build_call(rings: list[Ring], n_kernels: int, text: Text) -> str:
     opened = []
-    for queue in queues:
-        tails = ", ".join(f"tail_{text[node]}[-{queue.distance}:]" for node in queue.nodes)
-        opened.append(f"deque(zip({tails}), {queue.distance}), ")
+    for ring in rings:
+        tails = "".join(f"tail_{text[node]}, " for node in ring.nodes)
+        opened.append(f"({ring.distance}, ({tails})), ")
     states = "".join(f"state{number}, " for number in range(n_kernels))
-    return f"return build(({''.join(opened)}), ({states}))"
+    return f"return build(packed(({''.join(opened)})), ({states}))"
 
 
 def _source_of(node: Node, plan: Plan) -> tuple[Node, int]:

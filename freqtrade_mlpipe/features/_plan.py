@@ -12,15 +12,15 @@ _DEEPEST = 25
 """Nested operations in one expression; the parser allows some 90."""
 
 
-class Queue(NamedTuple):
-    """Numbers that are needed again.
+class Ring(NamedTuple):
+    """Numbers that are needed again after so many candles, packed: those of a candle are next to each other.
 
     Attributes
     ----------
     distance : int
-        After how many candles.
+        How many candles it holds; the oldest gives way to the newest.
     nodes : list of Node
-        Whose values an entry holds.
+        Whose values it holds of each.
     """
 
     distance: int

@@ -7,7 +7,6 @@ pairs.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -19,7 +18,7 @@ import numpy as np
 from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._block import Block, bound, write_column
 from freqtrade_mlpipe.features._code_update import update_source
-from freqtrade_mlpipe.features._code_window import fill_source, parts, resume_source
+from freqtrade_mlpipe.features._code_window import fill_source, packed, parts, resume_source
 from freqtrade_mlpipe.features._plan import Plan, ordered
 from freqtrade_mlpipe.features._trace import FloatArray, Graph, Kernel, Node, Traced
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
@@ -114,8 +113,8 @@ class Program:
     @cached_property
     def _resume(self) -> Callable[[Candles, Block], Update]:
         plan = self._plan(self.traced)
-        update, queues = update_source(plan, (*PRICES, *CALENDAR))
-        found: Callable[[Candles, Block], Update] = _run(plan, update, resume_source(plan, queues))[
+        update, rings = update_source(plan, (*PRICES, *CALENDAR))
+        found: Callable[[Candles, Block], Update] = _run(plan, update, resume_source(plan, rings))[
             "resume"
         ]
         return found
@@ -141,8 +140,8 @@ def _run(plan: Plan, *sources: str) -> dict[str, Any]:
         "np": np,
         "nan": np.nan,
         "inf": np.inf,
-        "deque": deque,
         "Struct": Struct,
+        "packed": packed,
         "sqrt": math.sqrt,
         "divide": _divide,
         "lag": windows.lag,

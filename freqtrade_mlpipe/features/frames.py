@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.config import timeframe_length
@@ -19,7 +20,10 @@ from freqtrade_mlpipe.features.live import LiveBlock
 FrameKey = tuple[str, str]
 """Pair and timeframe."""
 
+_Place = tuple[str, str, int]
+"""Pair, timeframe, and which selection of columns: by identity, see `LiveFrames`."""
 _OWN = "own"
+_NOTHING = (None, np.empty((0, 0), dtype=np.float32))
 _MOST_FOLLOWED = 200
 """Followed frames while nobody says how many are needed: at about 1 MB each they must not pile up."""
 
@@ -91,6 +95,11 @@ class Frames:
         """The columns for valid candles of `pair`'s own timeframe; do not write into it."""
         return compute_block(df, columns)
 
+    def advance(
+        self, candles: Iterable[tuple[str, pd.DataFrame]], columns: tuple[FeatureColumn, ...]
+    ) -> None:
+        """Called before `own` is, for one pair after the other: those that can be computed together."""
+
     def check(
         self, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], *, pair: str
     ) -> pd.DataFrame:
@@ -124,8 +133,9 @@ class LiveFrames(Frames):
 
     def __init__(self, lookup: Callable[[str, str], pd.DataFrame | None]) -> None:
         super().__init__(lookup)
-        self._live: OrderedDict[tuple[str, str, int], LiveBlock] = OrderedDict()
+        self._live: OrderedDict[_Place, LiveBlock] = OrderedDict()
         self._most = _MOST_FOLLOWED
+        self._ahead: dict[_Place, tuple[pd.DataFrame, Block]] = {}
 
     def need(self, n_frames: int) -> None:
         """How many frames are followed at the same time; more are forgotten, the one not asked for longest first."""
@@ -135,6 +145,7 @@ class LiveFrames(Frames):
         """Look candles up anew from now on."""
         self._candles.clear()
         self._blocks.clear()
+        self._ahead.clear()
 
     def fill(
         self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], target: Block
@@ -144,7 +155,29 @@ class LiveFrames(Frames):
 
     def own(self, pair: str, df: pd.DataFrame, columns: tuple[FeatureColumn, ...]) -> Block:
         """As `Frames.own`."""
-        return self._follow((pair, _OWN, columns), df)
+        frame, block = self._ahead.get((pair, _OWN, id(columns)), _NOTHING)
+        return block if frame is df else self._follow((pair, _OWN, columns), df)
+
+    def advance(
+        self, candles: Iterable[tuple[str, pd.DataFrame]], columns: tuple[FeatureColumn, ...]
+    ) -> None:
+        """As `Frames.advance`: what is new of frames that are followed, until the next `refresh`.
+
+        Streams of many pairs run right after each other: with other work in between, the code of each would have to
+        come from memory again, which takes longer than to run it. Frames that can't be followed are left to `own`.
+        """
+        found = []
+        for pair, df in candles:
+            place = (pair, _OWN, id(columns))
+            live = self._live.get(place)
+            news = None if live is None else live.news(df)
+            if live is not None and news is not None:
+                found.append((place, df, live, news))
+        for place, df, live, news in found:
+            block = live.follow(news)
+            if block is not None:
+                self._ahead[place] = df, block
+                self._live.move_to_end(place)
 
     def check(
         self, df: pd.DataFrame, columns: tuple[FeatureColumn, ...], *, pair: str

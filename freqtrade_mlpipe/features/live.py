@@ -73,40 +73,53 @@ class LiveBlock:
         DataError
             For invalid candles, or too few.
         """
-        frame = _read(df) if len(df) >= self.n_needed else None
-        if frame is not None and self._held is not None and self._follow(frame, self._held):
-            return self._held.last(len(df))
-        self._held = None
-        block = self._stream.open(df, pair=pair)
-        self.n_opened += 1
-        self._n_followed = 0
-        if frame is not None:
-            self._held = _Held(frame, block)
-        return _Held.read_only(block)
+        news = self.news(df)
+        block = None if news is None else self.follow(news)
+        return self._opened(df, pair) if block is None else block
 
-    def _follow(self, frame: _Frame, held: _Held) -> bool:
-        """Compute what is new; False if the frame does not simply go on where the last one ended."""
-        n_known = held.n_known(frame)
-        n_new = len(frame.dates) - n_known
-        if n_known < 2 or n_new > _MOST_NEW:
-            return False
+    def news(self, df: pd.DataFrame) -> News | None:
+        """What is new in a frame; None if it does not simply go on where the last one ended."""
+        frame = _read(df) if len(df) >= self.n_needed else None
+        if frame is None or self._held is None:
+            return None
+        n_known = self._held.n_known(frame)
+        if n_known < 2 or len(frame.dates) - n_known > _MOST_NEW:
+            return None
         if self._stream.recomputed and self._n_followed >= len(frame.dates):
             # These columns are computed on all candles since the opening: they must not become too many.
-            return False
-        if n_new > held.room:
-            self._held = held = held.moved(n_known)
+            return None
         dates = frame.dates[n_known - 2 :].tolist()
         if len({after - before for before, after in pairwise(dates)}) > 1:
-            return False
+            return None
+        return News(frame, n_known)
+
+    def follow(self, news: News) -> Block | None:
+        """`block` of the frame whose news these are; None if a new candle is invalid. Each may be followed once."""
+        frame, n_known = news
+        held, self._held = self._held, None  # what fails starts anew
+        assert held is not None
+        if len(frame.dates) - n_known > held.room:
+            held = held.moved(n_known)
         for row in range(n_known, len(frame.dates)):
             date, *numbers = (column[row].item() for column in frame.columns)
             try:
                 features = self._stream.update((date // frame.per_second, *numbers))
             except DataError:
-                return False
+                return None
             held.append(frame, row, features)
             self._n_followed += 1
-        return True
+        self._held = held
+        return held.last(len(frame.dates))
+
+    def _opened(self, df: pd.DataFrame, pair: str) -> Block:
+        self._held = None
+        block = self._stream.open(df, pair=pair)
+        self.n_opened += 1
+        self._n_followed = 0
+        frame = _read(df)
+        if frame is not None:
+            self._held = _Held(frame, block)
+        return _Held.read_only(block)
 
     def __getstate__(self) -> dict[str, Any]:
         """The columns: it starts anew."""
@@ -126,6 +139,13 @@ class _Frame(NamedTuple):
     @property
     def dates(self) -> NDArray[np.int64]:
         return self.columns[0]
+
+
+class News(NamedTuple):
+    """A frame, and how many of its candles are known."""
+
+    frame: _Frame
+    n_known: int
 
 
 def _read(df: pd.DataFrame) -> _Frame | None:

@@ -108,6 +108,10 @@ class StrategyFeatures:
             raise _no_feature()
         return names, blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
+    def advance(self, candles: Sequence[tuple[str, pd.DataFrame]], frames: Frames) -> None:
+        """As `FeatureEngineer.advance`, before `newest`."""
+        self.engineer.advance(candles, frames)
+
     @cached_property
     def _catalogue(self) -> tuple[str, ...]:
         return tuple(self.engineer.get_feature_names())
@@ -121,7 +125,7 @@ class StrategyFeatures:
     def _own_parts(self, dataframe: pd.DataFrame, pair: str, frames: Frames) -> list[pd.DataFrame]:
         parts = []
         own = getattr(self.strategy, "mlpipe_features", None)
-        if own is not None:
+        if own is not None and not _adds_nothing(own):
             parts += self._own(own, dataframe, pair)
         if self.expansion is not None:
             expanded = expand_features(
@@ -152,6 +156,13 @@ def frames_of(dp: DataProvider, *, live: bool) -> Frames:
     """freqtrade's candles: those that a bot has fetched, or those of the data directory."""
     kind = LiveFrames if live else Frames
     return kind(lambda pair, timeframe: dp.get_pair_dataframe(pair, timeframe))
+
+
+def _adds_nothing(method: Callable[..., Any]) -> bool:
+    """Whether it is the mixin's, which a strategy did not override: then no copy of the candles need be made."""
+    from freqtrade_mlpipe.integration.strategy import MLPipeMixin
+
+    return getattr(method, "__func__", None) is MLPipeMixin.mlpipe_features
 
 
 def _no_feature() -> ConfigError:

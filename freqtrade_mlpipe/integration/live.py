@@ -6,8 +6,8 @@ import logging
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -195,20 +195,23 @@ class LiveServing:
         questions = []
         frames.refresh()
         for pair in pairs:
-            try:
+            with _left_to_columns(pair):
                 window = self._windows.get(pair)
                 dataframe = candles(pair)
                 if window is None or window.knows(_open_second(dataframe)):
                     continue  # a pair's first frame is large: one at a time
                 question = self._question(dataframe, pair)
-                self._look(question, frames)
+                self._address(question)
                 questions.append(question)
-            except Exception:  # `columns` meets it again
-                logger.debug("%s: not answered with the others", pair, exc_info=True)
-        try:
-            self._answer(questions, frames)
-        except Exception:  # as above
-            logger.debug("The pairs are not answered together", exc_info=True)
+        with _left_to_columns("all pairs"):
+            self._advance(questions, frames)
+        seen = []
+        for question in questions:
+            with _left_to_columns(question.pair):
+                self._look(question, frames)
+                seen.append(question)
+        with _left_to_columns("all pairs"):
+            self._answer(seen, frames)
 
     def columns(self, dataframe: pd.DataFrame, pair: str, frames: Frames) -> Columns:
         """The prediction columns for a pair's candles; whatever is wrong, no exception.
@@ -223,6 +226,7 @@ class LiveServing:
             question = self._question(dataframe, pair)
             columns = question.columns
             frames.refresh()
+            self._address(question)
             self._look(question, frames)
             self._answer([question], frames)
         except Exception as error:
@@ -275,8 +279,8 @@ class LiveServing:
         columns, rows = (window or Window()).over(seconds, names.empty_columns(*sorted(tasks)))
         return _Question(dataframe, pair, speakers, seconds, columns, rows, window is None)
 
-    def _look(self, question: _Question, frames: Frames) -> None:
-        """Let those who speak for the rows without an answer see them, if they can be answered."""
+    def _address(self, question: _Question) -> None:
+        """Find who speaks for the rows without an answer, if they can be answered."""
         speakers, rows, seconds = question.speakers, question.rows, question.seconds
         if speakers is None or not self._are_enough(question, speakers) or not len(rows):
             return
@@ -286,13 +290,26 @@ class LiveServing:
             return
         if before is not speaker is speakers.latest:
             self._announce(speakers, before, newest)
-        started = time.perf_counter()
         by_row = speakers.of(seconds[rows].tolist(), speaker)
         for voice in dict.fromkeys(by_row):
-            own = rows[[one is voice for one in by_row]]
-            look = voice.look(question.dataframe, own, seconds, question.pair, frames)
-            question.looks.append((voice, own, look))
-        question.latency_ms = (time.perf_counter() - started) * 1000
+            question.addressed.append((voice, rows[[one is voice for one in by_row]]))
+
+    def _advance(self, questions: Sequence[_Question], frames: Frames) -> None:
+        """Let each voice compute what many pairs need together."""
+        by_voice: dict[Voice, list[_Question]] = {}
+        for question in questions:
+            for voice, _ in question.addressed:
+                by_voice.setdefault(voice, []).append(question)
+        for voice, asked in by_voice.items():
+            with _shared_time(asked):
+                voice.advance([(one.pair, one.dataframe) for one in asked], frames)
+
+    def _look(self, question: _Question, frames: Frames) -> None:
+        """Let those who are asked see the candles."""
+        with _shared_time([question]):
+            for voice, rows in question.addressed:
+                look = voice.look(question.dataframe, rows, question.seconds, question.pair, frames)
+                question.looks.append((voice, rows, look))
 
     def _answer(self, questions: Sequence[_Question], frames: Frames) -> None:
         """Fill in the rows that have no answer, keep them, and record them; each model speaks once for all pairs."""
@@ -301,12 +318,10 @@ class LiveServing:
             for voice, rows, look in question.looks:
                 by_voice.setdefault(voice, []).append((question, rows, look))
         for voice, parts in by_voice.items():
-            started = time.perf_counter()
-            spoken = voice.speak([look for _, _, look in parts])
-            share = (time.perf_counter() - started) * 1000 / len(parts)
+            with _shared_time([question for question, _, _ in parts]):
+                spoken = voice.speak([look for _, _, look in parts])
             for (question, rows, _), one in zip(parts, spoken, strict=True):
                 question.said.append(Said(voice, rows, one))
-                question.latency_ms += share
         for question in questions:
             if question.said:
                 self._settle(question, frames)
@@ -401,7 +416,8 @@ class _Question:
     Attributes
     ----------
     is_first : the pair's first.
-    looks : what those who speak for `rows` see of them.
+    addressed : who speaks for which of `rows`.
+    looks : what they see of them.
     said : what they said.
     latency_ms : what that took.
     """
@@ -413,9 +429,29 @@ class _Question:
     columns: Columns
     rows: NDArray[np.intp]
     is_first: bool
+    addressed: list[tuple[Voice, NDArray[np.intp]]] = field(default_factory=list)
     looks: list[tuple[Voice, NDArray[np.intp], Look]] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     latency_ms: float = 0.0
+
+
+@contextmanager
+def _shared_time(questions: Sequence[_Question]) -> Iterator[None]:
+    """Count the time that this takes as latency of the questions, in equal parts."""
+    started = time.perf_counter()
+    yield
+    share = (time.perf_counter() - started) * 1000 / len(questions)
+    for question in questions:
+        question.latency_ms += share
+
+
+@contextmanager
+def _left_to_columns(what: str) -> Iterator[None]:
+    """What fails for many pairs at once is met again, and told, by `LiveServing.columns`."""
+    try:
+        yield
+    except Exception:
+        logger.debug("%s: not answered with the others", what, exc_info=True)
 
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

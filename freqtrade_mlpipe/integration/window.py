@@ -107,13 +107,8 @@ class Window:
         return columns, rows
 
     def keep(self, seconds: NDArray[np.int64], columns: Columns) -> None:
-        """Keep all answers, candles in ascending order; rows without a version have none."""
-        answered = columns[VERSION] != ""
-        whole = bool(answered.all())
-        self._seconds = seconds if whole else seconds[answered]
-        self._columns = (
-            columns if whole else {name: values[answered] for name, values in columns.items()}
-        )
+        """Keep the answers to all these candles, in ascending order."""
+        self._seconds, self._columns = seconds, columns
 
 
 def with_columns(dataframe: pd.DataFrame, columns: Columns) -> pd.DataFrame:

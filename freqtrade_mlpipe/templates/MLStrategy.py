@@ -30,10 +30,10 @@ class MLStrategy(MLPipeMixin, IStrategy):
         # Shorts need a futures market and a model of three classes: short, flat, long.
         self.can_short = config.get("trading_mode") == "futures" and self.mlpipe.labels.classes == 3
 
-    def mlpipe_features(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
-        # Your own causal features, in columns that start with "%-". For example:
-        # dataframe["%-range"] = (dataframe["high"] - dataframe["low"]) / dataframe["close"]
-        return dataframe
+    # Your own causal features, in columns that start with "%-". For example:
+    # def mlpipe_features(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
+    #     dataframe["%-range"] = (dataframe["high"] - dataframe["low"]) / dataframe["close"]
+    #     return dataframe
 
     def populate_entry_trend(self, dataframe: DataFrame, metadata: dict) -> DataFrame:
         usable = dataframe["mlpipe_do_predict"] == 1
