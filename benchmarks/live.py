@@ -3,9 +3,11 @@
 Trains a small model of each kind on synthetic candles, then lets freqtrade's own strategy objects and data provider
 follow a market candle by candle, as a bot does. Figures are a pair's share of an iteration: medians and 99 % quantiles
 of one run, of the wall clock or, on a busy machine, of the thread's own processor time (``--cpu``); compare them as
-ratios::
+ratios. ``--freqai`` adds what FreqAI takes for the features of freqtrade's template strategy, with one timeframe and
+period and as the template's documentation configures it, on a window of as many candles; its prediction is not
+counted. Needs `datasieve`::
 
-    python benchmarks/live.py --models lightgbm xgboost random_forest --pairs 20 --candles 200
+    python benchmarks/live.py --models lightgbm xgboost random_forest --pairs 20 --candles 200 --freqai
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ class Feed:
             last = end + place // len(known)
             self.frames[pair] = frame.iloc[last - N_WINDOW : last].reset_index(drop=True)
 
-    def klines(self, key: tuple[str, str, object], copy: bool = True) -> pd.DataFrame:
-        frame = self.frames.get(key[0], pd.DataFrame())
+    def klines(self, key: tuple[object, ...], copy: bool = True) -> pd.DataFrame:
+        frame = self.frames.get(str(key[0]), pd.DataFrame())
         return frame.copy() if copy else frame
 
 
@@ -221,6 +223,48 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
     strategy.ft_bot_cleanup()
 
 
+FREQAI: dict[str, dict[str, Any]] = {
+    "small": {
+        "include_timeframes": ["5m"], "include_corr_pairlist": [], "indicator_periods_candles": [10],
+        "include_shifted_candles": 0,
+    },
+    "as documented": {
+        "include_timeframes": ["5m", "15m", "4h"], "include_corr_pairlist": list(PAIRS),
+        "indicator_periods_candles": [10, 20], "include_shifted_candles": 2,
+    },
+}  # fmt: skip
+
+
+def freqai(market: Mapping[str, pd.DataFrame], n: int) -> None:
+    """FreqAI's features of a pair, all of a window for each new candle, as in a bot."""
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+    from freqtrade.templates.FreqaiExampleStrategy import FreqaiExampleStrategy
+
+    pair, feed = PAIRS[0], Feed(market, PAIRS)
+    for name, parameters in FREQAI.items():
+        config: dict[str, Any] = {
+            "timeframe": "5m",
+            "exchange": {"pair_whitelist": [pair]},
+            "user_data_dir": Path("user_data"),
+            "freqai_backtest_live_models": True,  # no training windows are cut
+            "freqai": {"identifier": "benchmark", "feature_parameters": parameters},
+            "candle_type_def": CandleType.SPOT,
+        }
+        strategy = FreqaiExampleStrategy(config)
+        strategy.dp = type(
+            "Provider", (), {"get_pair_dataframe": lambda _, pair, timeframe: feed.klines((pair,))}
+        )()
+        found = []
+        for end in range(3_600, 3_600 + n):
+            feed.move_to(end)
+            frame, kitchen = feed.klines((pair,)), FreqaiDataKitchen(config, pair=pair)
+            populate = kitchen.use_strategy_to_populate_indicators
+            found.append(
+                milliseconds(lambda: populate(strategy, pair=pair, prediction_dataframe=frame))  # noqa: B023
+            )
+        shown(f"features, {name}", found)
+
+
 def swap(user_data: Path, live: LiveServing) -> None:
     """Promote the version that does not speak, and let the bot find it."""
     (speakers,) = live.speakers.values()
@@ -255,6 +299,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu", action="store_true", help="processor time instead of the wall clock"
     )
+    parser.add_argument("--freqai", action="store_true", help="FreqAI's features as well")
     arguments = parser.parse_args()
     CLOCK[0] = time.thread_time if arguments.cpu else time.perf_counter
     candles = generate_market(Market(pairs=PAIRS, n_candles=16_000, signal=3.0, seed=42))
@@ -265,6 +310,9 @@ def main() -> None:
             user_data = place if place.exists() else prepare(folder, model_type, candles)
             print(model_type)
             measure(user_data, candles, arguments.pairs, arguments.candles)
+        if arguments.freqai:
+            print("FreqAI")
+            freqai(candles, max(arguments.candles // 10, 5))
         if arguments.memory_candles:
             print("memory")
             memory(user_data, candles, arguments.memory_candles)
