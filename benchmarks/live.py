@@ -194,7 +194,11 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
         strategy.gather_informative_pairs()
         strategy.analyze(pairs)
 
-    def follow(n_candles: int) -> list[float]:
+    def answer() -> None:
+        strategy.gather_informative_pairs()
+        live.answer(pairs, strategy._candles, strategy._frames())
+
+    def follow(n_candles: int, iterate: Callable[[], None] = iterate) -> list[float]:
         """A pair's share of features and prediction, for each candle."""
         found = []
         for end in islice(ends, n_candles):
@@ -206,6 +210,7 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
     predicting = Stopwatch(LiveServing, ("_address", "_advance", "_look", "_answer"))
     follow(20)
     shown("features + prediction", follow(n))
+    shown("features + prediction, no analysis in between", follow(n, answer))
     with training_beside():
         shown("features + prediction, a thread training beside", follow(n))
     ours, empty = [], []
