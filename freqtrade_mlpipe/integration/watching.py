@@ -12,12 +12,14 @@ from freqtrade.exchange import timeframe_to_seconds
 from freqtrade_mlpipe.exceptions import MLPipeError, RegistryError
 from freqtrade_mlpipe.integration.serving import cache_of
 from freqtrade_mlpipe.registry.cache import ResolvedVersion
+from freqtrade_mlpipe.registry.names import model_name_for
 
 if TYPE_CHECKING:
     from freqtrade.strategy import IStrategy
 
     from freqtrade_mlpipe.config import MLPipeConfig
     from freqtrade_mlpipe.integration.live import LiveServing
+    from freqtrade_mlpipe.monitoring.journal import LivePrediction
     from freqtrade_mlpipe.monitoring.models import WatchedModel
 
 logger = logging.getLogger(__name__)
@@ -55,13 +57,13 @@ def _start(live: LiveServing, strategy: IStrategy, config: MLPipeConfig) -> None
     journal = LiveJournal(path, config.monitoring.max_journal_mb * 2**20, report)
     me = weakref.ref(strategy)
 
-    def find(version: str, digest: str) -> WatchedModel:
-        bundle = live.bundle(digest)
+    def find(said: LivePrediction) -> WatchedModel:
+        bundle = live.bundle(said.digest)
         if bundle is None:
-            cache = cache_of(config)
-            place = cache.path_of(digest)
-            bundle = cache.load(ResolvedVersion(config.model_name, version, digest, place))
-        return WatchedModel.of(bundle, version)
+            cache, name = cache_of(config), model_name_for(config, said.pair)
+            place = cache.path_of(said.digest)
+            bundle = cache.load(ResolvedVersion(name, said.version, said.digest, place))
+        return WatchedModel.of(bundle, said.version)
 
     def candles(pair: str) -> pd.DataFrame:
         strategy = me()

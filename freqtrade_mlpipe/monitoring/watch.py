@@ -23,8 +23,8 @@ _OUTCOME_WINDOWS = 8
 """Windows of predictions whose outcomes are looked at (ADWIN compares later with earlier ones)."""
 
 Item = TypeVar("Item")
-Find = Callable[[str, str], WatchedModel]
-"""Version and digest → the model; may read files, is called in the watch's thread."""
+Find = Callable[[LivePrediction], WatchedModel]
+"""A prediction → the model that made it; may read files, is called in the watch's thread."""
 Candles = Callable[[str], pd.DataFrame]
 """Pair → its candles with a column `date` in UTC, without the unfinished one; called in the watch's thread."""
 Act = Callable[[WatchedModel, str], str]
@@ -64,7 +64,7 @@ class Watch:
         self._actions = dict(actions or {})
         self._step = candle.value * config.step_candles
         self._changed = threading.Condition()
-        self._due: dict[str, tuple[str, int]] = {}
+        self._due: dict[str, tuple[LivePrediction, int]] = {}
         self._looked_at: dict[str, int] = {}
         self._busy = self._closing = False
         self._thread: threading.Thread | None = None
@@ -88,7 +88,7 @@ class Watch:
                 step = (row.date.value + self._candle.value) // self._step
                 if step > self._looked_at.get(digest, -1):
                     self._looked_at[digest] = step
-                    due[digest] = row.version, step
+                    due[digest] = row, step
             if due:
                 self._wake(due)
         except Exception:
@@ -114,7 +114,7 @@ class Watch:
         if self._thread is not None:
             self._thread.join(2.0)
 
-    def _wake(self, due: Mapping[str, tuple[str, int]]) -> None:
+    def _wake(self, due: Mapping[str, tuple[LivePrediction, int]]) -> None:
         with self._changed:
             self._due |= due
             if self._thread is None:
@@ -129,10 +129,10 @@ class Watch:
                 if self._closing:
                     return
                 digest = next(iter(self._due))
-                version, step = self._due.pop(digest)
+                newest, step = self._due.pop(digest)
                 self._busy = True
             try:
-                self._look(version, digest, step)
+                self._look(newest, step)
             except Exception as error:
                 logger.warning(
                     "The live predictions could not be looked at: %s", error, exc_info=True
@@ -141,11 +141,12 @@ class Watch:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _look(self, version: str, digest: str, step: int) -> None:
+    def _look(self, newest: LivePrediction, step: int) -> None:
         self._journal.flush()
-        model = self._model(version, digest)
+        model = self._model(newest)
         at = pd.Timestamp(step * self._step, tz="UTC")
-        earlier = [look for look in read_looks(self._journal, digest, "bot") if look.at < at]
+        looks_before = read_looks(self._journal, newest.digest, "bot")
+        earlier = [look for look in looks_before if look.at < at]
         found = self._assess(model, at)
         new = [look for look in found.looks[-1:] if not earlier or look.at > earlier[-1].at]
         looks = [*earlier, *new]
@@ -154,11 +155,11 @@ class Watch:
         alarm, since = alarm_after(looks, self._config)
         self._judge(model, Assessment(tuple(looks), alarm, since), at)
 
-    def _model(self, version: str, digest: str) -> WatchedModel:
-        if digest not in self._models:
+    def _model(self, said: LivePrediction) -> WatchedModel:
+        if said.digest not in self._models:
             self._models = self._of_those_who_speak(self._models)
-            self._models[digest] = self._find(version, digest)
-        return self._models[digest]
+            self._models[said.digest] = self._find(said)
+        return self._models[said.digest]
 
     def _of_those_who_speak(self, by_digest: Mapping[str, Item]) -> dict[str, Item]:
         speaking = {*self._speaking.values()}

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from freqtrade.exceptions import StrategyError
 
+from freqtrade_mlpipe.monitoring.journal import LivePrediction
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
 from freqtrade_mlpipe.registry.names import pair_model_name
@@ -172,6 +173,23 @@ class TestBot:
         bot.process(START + 1)
         assert [bot.newest(pair)["mlpipe_version"] for pair in (A, B)] == ["1", "2"]
         assert sum("down." in text for text in bot.messages) == 1
+
+    def test_watch_finds_a_version_that_speaks_no_more_under_its_pair_s_name(
+        self, each: Workspace, started: Callable[..., Iterated]
+    ) -> None:
+        bot = started(each)
+        bot.process(START)
+        digest = each.registry().get_version(MODEL_A, "1").digest
+        each.registry().promote_to_production(MODEL_A, "2", force_reason="test")
+        bot.poll(MODEL_A).round()
+        bot.process(START + 1)
+        assert bot.live.bundle(digest) is None
+        flip_a_byte(each.registry_directory / "cache" / digest)
+        said = LivePrediction(
+            A, pd.Timestamp("2023-05-01", tz="UTC"), "1", digest, "production", 0.5, 0.0, 0, 1, 1.0, 100.0
+        )  # fmt: skip
+        found = bot.live.watch._find(said)
+        assert (found.version, found.digest) == ("1", digest)
 
     def test_models_follow_the_whitelist(
         self, each: Workspace, started: Callable[..., Iterated]

@@ -50,7 +50,7 @@ class Bot:
         self.journal = LiveJournal(folder / "bot.sqlite")
         actions = {"rollback": self._act, "retrain": self._fail}
         self.watch = Watch(
-            MonitoringConfig(**settings), CANDLE, self.journal, find=lambda version, digest: watched(reference, digest),
+            MonitoringConfig(**settings), CANDLE, self.journal, find=lambda said: watched(reference, said.digest),
             candles=lambda pair: pd.DataFrame(), tell=self.told.append, actions=actions,
         )  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_broken_model_or_rows_do_not_reach_the_bot(tmp_path: Path, made, caplog)
     _, rows = made
     bot = Bot(tmp_path, None)
 
-    def find(version: str, digest: str):
+    def find(said: LivePrediction):
         raise RuntimeError("rotten")
 
     bot.watch._find = find
