@@ -389,6 +389,35 @@ class TestLiveFrames:
                 expected = of.transform(df, pair=pair, frames=whole).to_numpy()[-n:]
                 np.testing.assert_array_equal(found, expected)
 
+    def test_pairs_that_advance_together_have_the_same_values(self):
+        of = engineer(rank_features=("return_7",), include=("rsi", "return_7"))
+        (together, seen), (alone, also_seen) = self.bot(), self.bot()
+        for end in range(1_500, 1_506):
+            frames = self.at(end)
+            seen.update(frames)
+            also_seen.update(frames)
+            candles = {pair: frames[pair, "1h"] for pair in PAIRS}
+            if end == 1_503:
+                wrong = candles["ADA/USDT"] = candles["ADA/USDT"].copy()
+                wrong.loc[len(wrong) - 1, "low"] = -1.0
+            together.refresh()
+            of.advance(candles.items(), together)
+            for pair, df in candles.items():
+                alone.refresh()
+                if end == 1_503 and pair == "ADA/USDT":
+                    for live in (together, alone):
+                        with pytest.raises(DataError, match="low"):
+                            of.newest(df, 2, pair=pair, frames=live)
+                    continue
+                found = of.newest(df, 2, pair=pair, frames=together)
+                np.testing.assert_array_equal(found, of.newest(df, 2, pair=pair, frames=alone))
+                later = df.iloc[5:]  # another frame than the one that was advanced
+                np.testing.assert_array_equal(
+                    of.newest(later, 2, pair=pair, frames=together), found
+                )
+        opened = {place: live.n_opened for place, live in together._live.items()}
+        assert set(opened.values()) == {1}
+
     def test_revised_candle_of_another_frame_is_seen(self):
         live, seen = self.bot()
         frames = self.at(1_500)
