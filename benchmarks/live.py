@@ -31,6 +31,7 @@ from freqtrade.enums import CandleType, RunMode
 from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.commands.context import load_context
+from freqtrade_mlpipe.integration.answering import Answering
 from freqtrade_mlpipe.integration.live import LiveServing
 from freqtrade_mlpipe.main import main as mlpipe
 from freqtrade_mlpipe.synthetic import Market, generate_market
@@ -196,7 +197,7 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
 
     def answer() -> None:
         strategy.gather_informative_pairs()
-        live.answer(pairs, strategy._candles, strategy._frames())
+        live.answering.answer(pairs, strategy._candles, strategy._frames())
 
     def follow(n_candles: int, iterate: Callable[[], None] = iterate) -> list[float]:
         """A pair's share of features and prediction, for each candle."""
@@ -207,7 +208,7 @@ def measure(user_data: Path, market: Mapping[str, pd.DataFrame], n_pairs: int, n
             found.append(predicting.lap() / n_pairs)
         return found
 
-    predicting = Stopwatch(LiveServing, ("_address", "_advance", "_look", "_answer"))
+    predicting = Stopwatch(Answering, ("_address", "_advance", "_look", "_answer"))
     follow(20)
     shown("features + prediction", follow(n))
     shown("features + prediction, no analysis in between", follow(n, answer))

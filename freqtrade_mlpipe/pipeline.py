@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +41,7 @@ from freqtrade_mlpipe.registry.evidence import (
     Evidence,
     Finding,
 )
+from freqtrade_mlpipe.registry.files import scratch_folder
 from freqtrade_mlpipe.registry.pending import keep_pending
 from freqtrade_mlpipe.registry.selftest import ComputeFeatures, SelfTest, selftest_from_candles
 from freqtrade_mlpipe.registry.upkeep import SEARCHES_NAME
@@ -304,7 +304,7 @@ def _register(
     RegistryUnavailableError
         The registry does not answer; the message says where the bundle is and how to register it later.
     """
-    with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
+    with scratch_folder() as folder:
         bundle = Path(folder) / "bundle"
         write_bundle(bundle, content)
         described: dict[str, Any] = {

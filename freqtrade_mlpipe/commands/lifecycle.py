@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from freqtrade_mlpipe.features import FeatureEngineer, FrameKey, Frames
 from freqtrade_mlpipe.integration.data import CandleSource, load_candles, load_frames, whitelist
 from freqtrade_mlpipe.integration.features import StrategyFeatures
 from freqtrade_mlpipe.integration.serving import engineer_of
+from freqtrade_mlpipe.registry.files import scratch_folder
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.dataset import TrainingData
@@ -121,7 +121,7 @@ def register_from_freqai(context: Context, identifier: str, pair: str) -> ModelV
 
     folder = served_folder(context.user_data / "models", identifier, pair)
     name = context.mlpipe.model_name
-    with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+    with scratch_folder() as temporary:
         bundle = Path(temporary) / "bundle"
         _, metrics = write_frozen(folder, bundle, name, fee=context.mlpipe.labels.fee)
         return context.registry().register_model(

@@ -289,7 +289,7 @@ class MLPipeMixin(IStrategy):
         """freqtrade's analysis of all pairs of a bot, which are predicted before; then that is written down."""
         live = self._mlpipe_live
         if live is not None:
-            live.answer(pairs, self._candles, self._frames())
+            live.answering.answer(pairs, self._candles, self._frames())
         super().analyze(pairs)
         if live is not None:
             live.hand_over()
@@ -318,7 +318,7 @@ class MLPipeMixin(IStrategy):
         """
         live = self._mlpipe_live
         if live is not None:
-            columns = live.columns(dataframe, metadata["pair"], self._frames())
+            columns = live.answering.columns(dataframe, metadata["pair"], self._frames())
             self._pass_on_messages(live)
             return with_columns(dataframe, columns)
         try:

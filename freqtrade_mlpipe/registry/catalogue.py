@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from freqtrade_mlpipe.exceptions import RegistryError
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.connection import Connection
+from freqtrade_mlpipe.registry.files import scratch_folder
 from freqtrade_mlpipe.registry.ledger import SUFFIX, Ledger, LedgerState
 from freqtrade_mlpipe.registry.record import Record, RecordKind, read_record, write_record
 from freqtrade_mlpipe.registry.stored import stored_copy
@@ -127,7 +127,7 @@ class Catalogue:
         self, run_id: str, artifact_path: str, kind: RecordKind, record: Record
     ) -> None:
         """Keep what was measured beside the files of a version, instead of an earlier record of this kind."""
-        with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+        with scratch_folder() as temporary:
             write_record(record, Path(temporary))
             place = f"{records_path(artifact_path)}/{kind}"
             self.connection.upload(Path(temporary), place, run_id, "")
@@ -137,7 +137,7 @@ class Catalogue:
         place = f"{records_path(chosen.artifact_path)}/{kind}"
         if not self.connection.has_artifacts(chosen.run_id, place):
             return None
-        with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+        with scratch_folder() as temporary:
             return read_record(self.connection.download(chosen.run_id, place, Path(temporary)))
 
     def finish_deletion(self, name: str, version: str) -> None:

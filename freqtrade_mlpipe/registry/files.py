@@ -40,6 +40,14 @@ _NAME = re.compile(rf"{_PART}(/{_PART}){{0,4}}")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files on their way, removed at the end of the `with` block.
+
+    MLflow copies in threads that go on for a moment after Ctrl-C: what they still write must not hide the interruption.
+    """
+    return tempfile.TemporaryDirectory(prefix="mlpipe-", ignore_cleanup_errors=True)
+
+
 class Listed(Protocol):
     """What a manifest says of one file."""
 

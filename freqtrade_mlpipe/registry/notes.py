@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from freqtrade_mlpipe.exceptions import RegistryError
-from freqtrade_mlpipe.registry.files import SIGNATURE_FILE
+from freqtrade_mlpipe.registry.files import SIGNATURE_FILE, scratch_folder
 from freqtrade_mlpipe.registry.reading import RegistryReader
 from freqtrade_mlpipe.registry.record import Record, RecordKind
 from freqtrade_mlpipe.registry.signing import sign
@@ -84,7 +83,7 @@ class RegistryNotes(RegistryReader):
         signature = sign(chosen.digest, key_file)
         with stored_copy(self._connection, chosen, with_signature=False):
             pass  # they are what is signed
-        with tempfile.TemporaryDirectory(prefix="mlpipe-") as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / SIGNATURE_FILE
             path.write_bytes(signature.to_bytes())
             self._connection.upload_file(path, chosen.artifact_path, chosen.run_id)

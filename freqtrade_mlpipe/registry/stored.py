@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from freqtrade_mlpipe.registry.files import (
     MAX_SIGNATURE_BYTES,
     SIGNATURE_FILE,
     read_file,
+    scratch_folder,
     write_folder,
 )
 from freqtrade_mlpipe.registry.signing import signer_of
@@ -60,7 +60,7 @@ def stored_copy(
     RegistryUnavailableError
         The store does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+    with scratch_folder() as temporary:
         try:
             copy = connection.download(chosen.run_id, chosen.artifact_path, Path(temporary))
             verify_bundle(copy, chosen.digest)
@@ -110,7 +110,7 @@ def restore(connection: Connection, cache: BundleCache, chosen: ModelVersion) ->
         The store refuses, or does not answer.
     """
     _, _, files = verify_bundle(cache.path_of(chosen.digest), chosen.digest)
-    with tempfile.TemporaryDirectory(prefix="mlpipe-") as temporary:
+    with scratch_folder() as temporary:
         signature = _signature(connection, cache, chosen, Path(temporary))
         if signature is not None:
             cache.add_signature(chosen.digest, signature)  # here it outlives a kill

@@ -1,10 +1,13 @@
 """A folder appears whole or not at all, and replaces another one the same way."""
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from freqtrade_mlpipe.registry.files import whole_directory
+from freqtrade_mlpipe.registry.files import scratch_folder, whole_directory
 
 
 def names(folder: Path) -> set[str]:
@@ -56,3 +59,29 @@ def test_without_replace_only_an_empty_folder_may_be_there(old: Path) -> None:
     with whole_directory(old) as unfinished:
         (unfinished / "new").touch()
     assert names(old) == {"new"}
+
+
+def test_interruption_is_not_hidden_by_a_file_that_still_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLflow's threads write while the folder is removed."""
+    remove = os.rmdir
+
+    def late(path: str, **options: Any) -> None:
+        if path == "members":
+            (bundle / "members" / "0").touch()
+        remove(path, **options)
+
+    def interrupted() -> None:
+        nonlocal bundle
+        with scratch_folder() as folder:
+            bundle = Path(folder) / "bundle"
+            (bundle / "members").mkdir(parents=True)
+            monkeypatch.setattr(os, "rmdir", late)
+            raise KeyboardInterrupt
+
+    bundle = Path()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    monkeypatch.undo()
+    shutil.rmtree(bundle.parent)

@@ -1,0 +1,68 @@
+"""What a bot has to be told of a pair's candles: those without an answer, and what has become of them so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from freqtrade_mlpipe.integration.records import Said
+from freqtrade_mlpipe.integration.speakers import Speakers
+from freqtrade_mlpipe.integration.voice import Look, Voice
+from freqtrade_mlpipe.integration.window import Columns
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+@dataclass(eq=False)
+class Question:
+    """Candles of a pair, the answers that there are, and the rows without one.
+
+    Attributes
+    ----------
+    is_first : the pair's first.
+    addressed : who speaks for which of `rows`.
+    looks : what they see of them.
+    said : what they said.
+    latency_ms : what that took.
+    """
+
+    dataframe: pd.DataFrame
+    pair: str
+    speakers: Speakers | None
+    seconds: NDArray[np.int64]
+    columns: Columns
+    rows: NDArray[np.intp]
+    is_first: bool
+    addressed: list[tuple[Voice, NDArray[np.intp]]] = field(default_factory=list)
+    looks: list[tuple[Voice, NDArray[np.intp], Look]] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    latency_ms: float = 0.0
+
+
+@contextmanager
+def shared_time(questions: Sequence[Question]) -> Iterator[None]:
+    """Count the time that this takes as latency of the questions, in equal parts."""
+    started = time.perf_counter()
+    yield
+    share = (time.perf_counter() - started) * 1000 / len(questions)
+    for question in questions:
+        question.latency_ms += share
+
+
+def open_seconds(dataframe: pd.DataFrame) -> NDArray[np.int64]:
+    """Open times of the candles in seconds since 1970 (UTC)."""
+    dates: Any = dataframe["date"].array  # an index would take as long to make as a feature
+    return np.asarray(dates.asi8 // _PER_SECOND[dates.unit])
+
+
+def open_second(dataframe: pd.DataFrame) -> int:
+    """Open time of the newest candle, as `open_seconds`."""
+    dates: Any = dataframe["date"].array
+    return int(dates.asi8[-1] // _PER_SECOND[dates.unit])
