@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from freqtrade_mlpipe.features._plan import Plan, Ring, Text, current, literal
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
-_ENTRY = 8
-"""Numbers read, kept or given out together. With more, more names are alive, and only 256 are quick to reach."""
+_ENTRY = 24
+"""Numbers read, kept or given out together. Fewer mean more calls; more mean more names alive, and 256 are quick to
+reach."""
 _NAME = re.compile(r"\bv\d+\b")
 
 
@@ -147,7 +148,8 @@ def _remember(lagged: list[Node], stage: dict[Node, int], text: Text, body: _Bod
         for _, nodes in sorted(by_stage.items()):
             for first in range(0, len(nodes), _ENTRY):
                 entry = nodes[first : first + _ENTRY]
-                place = f"(memory, at{distance} + {8 * len(ring.nodes)}"
+                offset = f" + {8 * len(ring.nodes)}" if ring.nodes else ""
+                place = f"(memory, at{distance}{offset}"
                 names = [text[node] for node in entry]
                 read = body.before_use(names, f"({', '.join(names)},) = unpack{len(entry)}{place})")
                 ring.nodes.extend(current(node.parents[0]) for node in entry)
