@@ -112,5 +112,8 @@ class _Pairwise:
 
 def _ratio(covariance: FloatArray, product: FloatArray) -> FloatArray:
     """Covariance over the root of the variances' product, 0 where that is 0."""
-    scale = np.sqrt(np.where(product > 0, product, np.inf))
-    return np.clip(covariance / scale, -1.0, 1.0)
+    # In place: a hundred columns have ten thousand pairs, and fresh memory costs more than the arithmetic.
+    scale = np.where(product > 0, product, np.inf)
+    np.sqrt(scale, out=scale)
+    np.divide(covariance, scale, out=scale)
+    return np.clip(scale, -1.0, 1.0, out=scale)

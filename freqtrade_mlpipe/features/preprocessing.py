@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
 from freqtrade_mlpipe.features._correlation import correlate, rank_columns
-from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sorted_columns
+from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sort_in_place
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -133,7 +133,7 @@ class Preprocessor:
         DataError
             If columns are missing.
         """
-        if self._inputs.equals(X.columns):
+        if tuple(X.columns) == self.input_columns:
             values = _values(X)
             every = len(self.kept_columns) == len(self.input_columns)
             return self.scale_kept(values if every else values[:, self._kept])
@@ -162,14 +162,10 @@ class Preprocessor:
         return np.asarray(self.center, dtype=np.float64), np.asarray(self.scale, dtype=np.float64)
 
     @cached_property
-    def _inputs(self) -> pd.Index:
-        return pd.Index(self.input_columns, dtype=object)
-
-    @cached_property
     def _kept(self) -> NDArray[np.intp]:
         """Positions of the kept columns among the inputs."""
-        kept = pd.Index(self.kept_columns, dtype=object)
-        return np.asarray(self._inputs.get_indexer(kept), dtype=np.intp)
+        place = {name: k for k, name in enumerate(self.input_columns)}
+        return np.array([place[name] for name in self.kept_columns], dtype=np.intp)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; floats survive `json` unchanged."""
@@ -247,7 +243,8 @@ def _follow_better(
     columns = values if len(candidates) == values.shape[1] else values[:, candidates]
     spearman = config.correlation_method == "spearman"
     ranked = rank_columns(columns) if spearman else columns
-    matrix = np.abs(correlate(ranked, ranked))
+    matrix = correlate(ranked, ranked)
+    np.abs(matrix, out=matrix)
     order = np.arange(len(candidates))
     if y is not None:
         known = np.isfinite(y)
@@ -258,15 +255,16 @@ def _follow_better(
         relevance = np.abs(correlate(rows, rank_columns(target) if spearman else target)[:, 0])
         order = np.argsort(-relevance, kind="stable")
     followers: dict[int, int] = {}
-    # Of each column the strongest correlation with a kept one, and which that is.
-    highest, strongest = np.full(len(order), -1.0), np.zeros(len(order), dtype=np.intp)
-    for position in order:
-        if highest[position] > config.correlation_threshold:
-            followers[int(candidates[position])] = int(candidates[strongest[position]])
-            continue
-        with_this = matrix[:, position]
-        stronger = with_this > highest
-        highest[stronger], strongest[stronger] = with_this[stronger], position
+    redundant = np.zeros(len(order), dtype=np.bool_)
+    close = matrix > config.correlation_threshold
+    kept: list[int] = []
+    for position in order.tolist():
+        if redundant[position]:
+            strongest = kept[int(matrix[position][kept].argmax())]
+            followers[int(candidates[position])] = int(candidates[strongest])
+        else:
+            kept.append(position)
+            redundant |= close[position]
     return followers
 
 
@@ -290,7 +288,8 @@ def _robust_scales(values: Block, kept: NDArray[np.intp]) -> tuple[FloatArray, F
     at_once = max(1, _SORTED_VALUES // len(values))
     quartiles = []
     for start in range(0, len(kept), at_once):
-        columns, counts = sorted_columns(values[:, kept[start : start + at_once]])
+        columns = np.ascontiguousarray(values.T[kept[start : start + at_once]])
+        counts = sort_in_place(columns)
         quartiles.append(quantiles_of_sorted(columns, counts, (0.25, 0.5, 0.75)))
     low, center, high = np.concatenate(quartiles).T
     scale = high - low

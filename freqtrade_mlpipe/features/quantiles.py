@@ -17,13 +17,18 @@ def sorted_columns(block: Block) -> tuple[Block, Counts]:
     ----------
     block : array of shape (n, k)
     """
-    # astype copies: transposed columns lie one after the other, so that each is sorted in place.
+    # astype copies: transposed columns lie one after the other.
     columns = block.T.astype(np.float32, order="C", copy=True)
+    return columns, sort_in_place(columns)
+
+
+def sort_in_place(columns: Block) -> Counts:
+    """As `sorted_columns`, of columns that lie one after the other, shape (k, n), and may be overwritten."""
     columns.sort(axis=1)
     last = columns[:, -1:] if columns.shape[1] else columns
     if not np.isnan(last).any():
-        return columns, np.full(len(columns), columns.shape[1], dtype=np.int64)
-    return columns, np.count_nonzero(~np.isnan(columns), axis=1).astype(np.int64)
+        return np.full(len(columns), columns.shape[1], dtype=np.int64)
+    return np.asarray(np.count_nonzero(~np.isnan(columns), axis=1), dtype=np.int64)
 
 
 def quantiles_of_sorted(columns: Block, counts: Counts, shares: ArrayLike) -> Floats:

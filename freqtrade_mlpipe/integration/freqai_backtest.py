@@ -143,7 +143,10 @@ class BacktestRun:
                 pair, number, len(ranges), train.start_fmt, train.stop_fmt,
             )  # fmt: skip
             coverage.n_windows += 1
-            part = features.loc[(features.index >= ahead.startdt) & (features.index < ahead.stopdt)]
+            first, beyond = (
+                int(features.index.searchsorted(t)) for t in (ahead.startdt, ahead.stopdt)
+            )
+            part = features.iloc[first:beyond]
             if part.empty:
                 continue
             try:

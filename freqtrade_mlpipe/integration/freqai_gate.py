@@ -41,8 +41,8 @@ def decide(
     if mode == "always":
         return _decided(True, None, None, "Every fresh model is accepted (mlpipe.freqai.gate).")
     ends = max(member.train_end for member in incumbent.members)
-    rows = np.asarray(judged.features.index > ends)
-    judged = Judged(judged.features[rows], {k: y[rows] for k, y in judged.labels.items()})
+    first = int(judged.features.index.searchsorted(ends, side="right"))
+    judged = Judged(judged.features.iloc[first:], {k: y[first:] for k, y in judged.labels.items()})
     if fresh.targets != incumbent.targets or fresh.feature_names != incumbent.feature_names:
         return _decided(True, None, None, "The model before it has other features or targets.")
     block = BLOCK_HORIZONS * fresh.horizon_candles

@@ -48,11 +48,11 @@ class Labels:
         if self.local:
             if self._whole is None:
                 self._whole = self._labels(self._frame)
-            labels = self._whole.iloc[:stop].copy()
+            labels = self._whole.iloc[:stop]
         else:
             labels = self._labels(self._frame.iloc[:stop])
-        known = np.arange(stop) + self.horizon_candles < stop
-        return labels.where(pd.Series(known, index=labels.index), axis=0)
+        known = np.arange(stop)[:, None] + self.horizon_candles < stop
+        return labels.where(np.broadcast_to(known, labels.shape))
 
     def columns(self) -> list[str]:
         """Prediction columns that a strategy may ask for although no model could be trained: targets and classes."""
@@ -65,7 +65,10 @@ class Labels:
 
     def _labels(self, frame: pd.DataFrame) -> pd.DataFrame:
         found = self._set_targets(frame.copy())
-        return found[label_names(found)].set_axis(pd.DatetimeIndex(found["date"]), axis=0)
+        labels = found[label_names(found)].set_axis(pd.DatetimeIndex(found["date"]), axis=0)
+        words = [n for n in labels if not pd.api.types.is_numeric_dtype(labels[n].dtype)]
+        # Each window cuts, compares and counts them: objects are, several times as fast as pandas' strings.
+        return labels.astype(dict.fromkeys(words, object))
 
 
 def horizon_of(

@@ -101,8 +101,6 @@ def save_window(
 
 def _content(model: WindowModel, k: int, learned: pd.DataFrame, origin: Origin) -> BundleContent:
     member, target = model.members[k], model.targets[k]
-    schema = list(model.feature_names)
-    kept = list(member.preprocessor.kept_columns)
     labels: dict[str, Any] = {"horizon_candles": model.horizon_candles}
     if target.task == "regression":
         labels["kind"] = "forward_return"
@@ -112,7 +110,7 @@ def _content(model: WindowModel, k: int, learned: pd.DataFrame, origin: Origin) 
     return BundleContent(
         model_name=f"freqai-{origin.identifier}",
         members=(member,),
-        feature_names=schema,
+        feature_names=model.feature_names,
         created_at=datetime.fromtimestamp(origin.trained_at, UTC),
         pairs=(origin.pair,),
         timeframe=origin.timeframe,
@@ -128,8 +126,8 @@ def _content(model: WindowModel, k: int, learned: pd.DataFrame, origin: Origin) 
         data_hash=origin.key,
         git_revision=_revision(),
         package_versions=package_versions(),
-        drift_baseline=drift_baseline(learned[kept]),
-        self_test=selftest_from_rows((member,), learned[schema], _SELF_TEST_ROWS),
+        drift_baseline=drift_baseline(learned, columns=member.preprocessor.kept_columns),
+        self_test=selftest_from_rows((member,), learned, _SELF_TEST_ROWS),
     )
 
 
@@ -282,7 +280,11 @@ def read_predictions(path: Path) -> pd.DataFrame | None:
 
 def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
     """Keep predictions; a reader sees the whole file or none."""
+    import pyarrow as pa
+    from pyarrow.feather import write_feather
+
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
-    predictions.to_feather(unfinished)
+    # As DataFrame.to_feather, without its checks.
+    write_feather(pa.Table.from_pandas(predictions), unfinished)
     unfinished.replace(path)

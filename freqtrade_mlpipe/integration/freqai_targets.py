@@ -42,15 +42,16 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
     frame : DataFrame
         Candles and whatever the targets are made of, on ascending rows.
     """
-    frame = frame.tail(_PROBED_CANDLES).reset_index(drop=True)
+    frame = frame.tail(_PROBED_CANDLES)
+    frame = frame.set_axis(pd.RangeIndex(len(frame)), axis=0)
     floats = [name for name, kind in frame.dtypes.items() if pd.api.types.is_float_dtype(kind)]
     numbers = frame[floats].astype(np.float64)
+    others = frame[frame.columns.difference(floats, sort=False)]
+    large, small = (_Shocks(others, numbers, factor) for factor in (_SHOCK, 1 / _SHOCK))
     horizons = []
-    for cut in np.linspace(0.4, 0.95, _PROBES) * len(frame):
-        cut = int(cut)
-        high, low = (set_targets(_shocked(frame, numbers, cut, by)) for by in (_SHOCK, 1 / _SHOCK))
-        names = label_names(high)
-        differ = _differs(high[names], low[names])[:cut]
+    for cut in (np.linspace(0.4, 0.95, _PROBES) * len(frame)).astype(int)[::-1].tolist():
+        high, low = (set_targets(shocks.from_row(cut)) for shocks in (large, small))
+        differ = _differs(high, low)[:cut]
         if differ.any():
             horizons.append(cut - int(np.argmax(differ)))
             if horizons[-1] > 0.9 * cut:
@@ -58,18 +59,28 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
     return max(horizons, default=0)
 
 
-def _shocked(frame: pd.DataFrame, numbers: pd.DataFrame, cut: int, factor: float) -> pd.DataFrame:
-    """The frame with its `numbers`, all of type float64, times `factor` from row `cut` on."""
-    values = numbers.to_numpy().copy(order="K")
-    values[cut:] *= factor
-    changed = pd.DataFrame(values, columns=numbers.columns, copy=False)
-    others = frame.columns.difference(numbers.columns, sort=False)
-    return pd.concat([frame[others], changed], axis=1)
+class _Shocks:
+    """A frame with its numbers, all float64, times `factor` from some row on: an earlier one each time it is asked.
+
+    The numbers of all answers are one array, so that an answer holds until the next one is asked for: copying a
+    hundred features twelve times took longer than all else.
+    """
+
+    def __init__(self, others: pd.DataFrame, numbers: pd.DataFrame, factor: float) -> None:
+        self._others, self._names, self._factor = others, numbers.columns, factor
+        self._values, self._changed = numbers.to_numpy(copy=True), len(numbers)
+
+    def from_row(self, row: int) -> pd.DataFrame:
+        self._values[row : self._changed] *= self._factor
+        self._changed = row
+        changed = pd.DataFrame(self._values, columns=self._names, copy=False)
+        return pd.concat([self._others, changed], axis=1)
 
 
 def _differs(a: pd.DataFrame, b: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows in which a target differs."""
     found = np.zeros(len(a), dtype=np.bool_)
-    for name in a.columns:
+    for name in label_names(a):
         x, y = a[name], b[name]
         found |= ((x != y) & ~(x.isna() & y.isna())).to_numpy(dtype=np.bool_)
     return found
@@ -94,7 +105,8 @@ class Target:
         if self.task == "regression":
             found = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
             return np.where(np.isfinite(found), found, np.nan)
-        codes = pd.Categorical(values, categories=list(self.classes)).codes
+        classes = pd.Index(list(self.classes), dtype=object)
+        codes = classes.get_indexer(values.to_numpy(dtype=object))
         strange = values[(codes < 0) & values.notna().to_numpy()]
         if len(strange):
             raise TrainingError(
@@ -107,7 +119,8 @@ class Target:
     def decided(self, proba: Floats) -> pd.Series:
         """The likeliest class of each row of `class_probabilities`; missing where those are NaN."""
         names = np.asarray(self.classes, dtype=object)[np.nan_to_num(proba).argmax(axis=1)]
-        found = pd.Series(names, dtype=object).where(~np.isnan(proba[:, 0]))
+        names[np.isnan(proba[:, 0])] = np.nan
+        found = pd.Series(names, dtype=object)
         return found.infer_objects() if isinstance(self.classes[0], str) else found.astype(float)
 
     def class_probabilities(self, proba: Floats) -> Floats:

@@ -24,7 +24,7 @@ from freqtrade_mlpipe.splits import tail_slices, walk_forward
 from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
-from freqtrade_mlpipe.tuning import Recipe, TrainingData, slice_shares, tune
+from freqtrade_mlpipe.tuning import Recipe, TrainingData, slice_shares, take_rows, tune
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         prefix = f"{target.name} " if len(rows.targets) > 1 else ""
         if not len(judge):
             continue
-        proba = member.predict_proba(data.X.iloc[judge])
+        proba = member.predict_proba(take_rows(data.X, judge))
         position = member.thresholds.positions(proba)
         scores = _scores(data, judge, proba, position)
         metrics |= {f"{prefix}{k}": v for k, v in scores.items()}
@@ -241,13 +241,13 @@ class _Split:
 
     def judged(self, judge: Ints) -> Judged:
         return Judged(
-            self.features.iloc[judge], {name: y[judge] for name, y in self.numbers.items()}
+            take_rows(self.features, judge), {name: y[judge] for name, y in self.numbers.items()}
         )
 
 
 def _split(rows: WindowRows, plan: Plan) -> _Split:
     complete = _complete(rows)
-    features, labels = rows.features.iloc[complete], rows.labels.iloc[complete]
+    features, labels = take_rows(rows.features, complete), rows.labels.iloc[complete]
     dates = pd.DatetimeIndex(features.index)
     known_at = dates + rows.horizon_candles * plan.candle
     share = judged_share(plan.freqai, len(features))

@@ -34,8 +34,7 @@ def last_known_outcome(
         NaN where no outcome is known yet.
     """
     outcome = np.asarray(y, dtype=np.float64)
-    date = np.asarray(pd.DatetimeIndex(dates).as_unit("ns").asi8)
-    known = np.asarray(pd.DatetimeIndex(known_at).as_unit("ns").asi8)
+    date, known = (np.asarray(times.as_unit("ns").asi8) for times in (dates, known_at))
     codes = (
         np.zeros(len(outcome), np.int64) if pairs is None else pd.factorize(np.asarray(pairs))[0]
     )

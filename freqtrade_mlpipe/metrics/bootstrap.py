@@ -213,7 +213,7 @@ def _by_date(values: Floats, dates: pd.DatetimeIndex | None) -> tuple[Floats, Fl
 
 
 def _date_codes(dates: pd.DatetimeIndex) -> tuple[Ints, int]:
-    unique, codes = np.unique(pd.DatetimeIndex(dates).as_unit("ns").asi8, return_inverse=True)
+    unique, codes = np.unique(dates.as_unit("ns").asi8, return_inverse=True)
     return codes.astype(np.int64), len(unique)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from freqtrade_mlpipe.config import N_OUTPUTS
 from freqtrade_mlpipe.exceptions import BundleError
 from freqtrade_mlpipe.features import NO_FRAMES, FrameKey, Frames
-from freqtrade_mlpipe.registry.tables import decode_table, encode_table
+from freqtrade_mlpipe.registry.tables import decode_table, encode_columns, encode_table
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.member import Member
@@ -140,10 +140,10 @@ def selftest_from_rows(members: Sequence[Member], X: pd.DataFrame, n_rows: int =
 
 def to_files(test: SelfTest) -> dict[str, bytes]:
     """The files of a self-test, uncompressed Arrow IPC, the same bytes for the same content."""
-    expected = test.features.astype(np.float32)
-    for k in range(test.probabilities.shape[1]):
-        expected[f"{_PROBABILITY}{k}"] = test.probabilities[:, k]
-    files = {EXPECTED_FILE: encode_table(expected)}
+    features = test.features.to_numpy(np.float32)
+    expected = dict(zip(map(str, test.features.columns), features.T, strict=True))
+    expected |= {f"{_PROBABILITY}{k}": proba for k, proba in enumerate(test.probabilities.T)}
+    files = {EXPECTED_FILE: encode_columns(expected)}
     if test.candles is not None:
         files[CANDLES_FILE] = encode_table(test.candles)
     if test.frames is not None:

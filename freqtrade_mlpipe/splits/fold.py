@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ class Rows:
         TrainingError
             For no rows, rows without a known label, or labels known before their own date.
         """
-        dates, known_at = pd.DatetimeIndex(dates), pd.DatetimeIndex(known_at)
+        dates, known_at = _as_index(dates), _as_index(known_at)
         if len(dates) != len(known_at):
             raise ValueError(
                 f"dates and known_at must be of one length, found {len(dates)} and {len(known_at)}."
@@ -173,6 +173,11 @@ class Rows:
     def _time(self, value: int) -> pd.Timestamp:
         stamp = pd.Timestamp(value, unit="ns", tz="UTC")
         return stamp.tz_convert(self.index.tz)
+
+
+def _as_index(times: Any) -> pd.DatetimeIndex:
+    # The constructor reads an index anew, which takes longer than all that is done with it here.
+    return times if isinstance(times, pd.DatetimeIndex) else pd.DatetimeIndex(times)
 
 
 def nanoseconds(times: pd.DatetimeIndex) -> Ints:

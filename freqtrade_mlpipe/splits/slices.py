@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,7 @@ def tail_slices(
     ([0, 1, 2], [4, 5, 6, 7])
     """
     shares = np.asarray(fractions, dtype=np.float64)
-    if not len(shares) or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
+    if not len(shares) or (shares <= 0).any() or not math.isclose(shares.sum(), 1.0, rel_tol=1e-5):
         raise ValueError(f"fractions must be positive and sum to 1, found {tuple(fractions)}.")
     rows = Rows.of(dates, known_at)
     ordered = np.sort(rows.date)

@@ -53,9 +53,10 @@ def clock_of(
             dates = _utc(index)
         else:
             return _counted(index, pairs, candle or _DEFAULT_CANDLE, starts_after)
-    unique = np.unique(dates.asi8)
-    if candle is None and len(unique) > 1:
-        candle = pd.Timedelta(int(np.median(np.diff(unique))), unit="ns")
+    if candle is None:
+        unique = np.unique(dates.asi8)
+        if len(unique) > 1:
+            candle = pd.Timedelta(int(np.median(np.diff(unique))), unit="ns")
     return Clock(dates, pairs, candle or _DEFAULT_CANDLE)
 
 

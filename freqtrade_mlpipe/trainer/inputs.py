@@ -87,6 +87,10 @@ def check_inputs(
     if extras.horizon_candles is not None and extras.horizon_candles < 1:
         raise TrainingError(f"horizon_candles must be ≥ 1, found {extras.horizon_candles}.")
     frame = _frame(X, y)
+    # Of single precision no sum in double precision overflows: it is finite where all features are.
+    totals = frame.to_numpy().sum(axis=1, dtype=np.float64)
+    if not np.isfinite(totals).all():
+        _require_usable(frame)
     clock = clock_of(frame.index, extras.candle, starts_after)
     labels = _labels(_aligned(y, "y", frame.index), extras.task)
     known_at = _known_at(extras, labels, clock, frame.index, label_candles)
@@ -97,7 +101,7 @@ def check_inputs(
     shorts = _returns(extras.short_return, "short_return", frame.index)
     order = time_order(clock, frame.index)
     values = (clock.dates.asi8, known_at.asi8, labels, weight, returns, shorts)
-    complete = ~np.isnan(labels) & ~_nan_rows(frame)
+    complete = ~np.isnan(labels) & ~np.isnan(totals)
     rows = order[complete[order]]
     if not len(rows):
         raise TrainingError(
@@ -105,16 +109,16 @@ def check_inputs(
             "rows lack features, the last ones lack labels."
         )
     _require_all_classes(labels[rows], extras.task)
-    horizon = (known_at[rows] - clock.dates[rows]) / clock.candle
+    dates, known = clock.dates[rows], known_at[rows]
     data = TrainingData(
         X=frame if np.array_equal(rows, np.arange(len(frame))) else frame.iloc[rows],
         y=labels[rows],
         weight=weight[rows],
-        dates=clock.dates[rows],
-        known_at=known_at[rows],
+        dates=dates,
+        known_at=known,
         pairs=clock.pairs[rows],
         candle=clock.candle,
-        horizon_candles=extras.horizon_candles or max(1, round(float(np.median(horizon)))),
+        horizon_candles=extras.horizon_candles or _typical(known - dates, clock.candle),
         forward_return=None if returns is None else returns[rows],
         round_trip_cost=float(extras.round_trip_cost),
         task=extras.task,
@@ -134,13 +138,13 @@ def _frame(X: Any, y: Any) -> pd.DataFrame:
         raise TrainingError(f"X must have rows and columns, found shape {frame.shape}.")
     if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
         raise TrainingError("The columns of X must have distinct names, and names must be str.")
-    wrong = [name for name, kind in frame.dtypes.items() if kind.kind not in "fiub"]
-    if wrong:
-        raise TrainingError(f"Columns of X must be numbers; not so: {_some(wrong)}.")
-    if not (frame.dtypes == np.float32).all():
+    kinds = frame.dtypes.to_numpy()
+    if set(kinds) != {np.dtype(np.float32)}:
+        wrong = [name for name, kind in zip(frame, kinds, strict=True) if kind.kind not in "fiub"]
+        if wrong:
+            raise TrainingError(f"Columns of X must be numbers; not so: {_some(wrong)}.")
         with np.errstate(over="ignore"):
             frame = frame.astype(np.float32)
-    _require_usable(frame)
     return frame
 
 
@@ -155,9 +159,6 @@ def _from_array(X: Any, y: Any) -> pd.DataFrame:
 
 
 def _require_usable(frame: pd.DataFrame) -> None:
-    # A float32 frame is one block, whose columns lie one after the other.
-    if all(np.isfinite(column).all() for column in frame.to_numpy().T):
-        return
     infinite, empty = [], []
     for name in frame.columns:
         column = frame[name].to_numpy()
@@ -172,13 +173,6 @@ def _require_usable(frame: pd.DataFrame) -> None:
         )
     if empty:
         raise TrainingError(f"X has columns without any value: {_some(empty)}. Drop them.")
-
-
-def _nan_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    missing = np.zeros(len(frame), dtype=np.bool_)
-    for column in frame.to_numpy().T:
-        missing |= np.isnan(column)
-    return missing
 
 
 def _aligned(values: Any, name: str, index: pd.Index) -> Any:
@@ -262,6 +256,11 @@ def _utc_known(known: pd.DatetimeIndex) -> pd.DatetimeIndex:
     if known.tz is None:
         raise TrainingError("known_at has no time zone: use UTC (tz_localize('UTC')).")
     return known.tz_convert("UTC").as_unit("ns")
+
+
+def _typical(waits: pd.TimedeltaIndex, candle: pd.Timedelta) -> int:
+    """Candles until a label is known, at least 1."""
+    return max(1, round(float(np.median(waits / candle))))
 
 
 def _weight(values: Any, labels: Floats, index: pd.Index) -> Floats:

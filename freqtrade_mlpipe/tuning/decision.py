@@ -88,7 +88,7 @@ class DecisionSlice:
 
 def seen_classes(y: Floats) -> tuple[bool, ...]:
     """Of `config.CLASSES`, which occur."""
-    return tuple(bool(found) for found in np.isin(CLASSES, y))
+    return tuple(bool((y == value).any()) for value in CLASSES)
 
 
 def plain_decision(task: Task, label_scale: float) -> tuple[AnyCalibrator, AnyThresholds]:

@@ -17,7 +17,7 @@ from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
 from freqtrade_mlpipe.splits import Fold, tail_slices
-from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData
+from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData, take_rows
 from freqtrade_mlpipe.tuning.decision import (
     AnyCalibrator,
     AnyThresholds,
@@ -146,7 +146,7 @@ def prepare_slice(
         recipe=recipe,
         preprocessor=preprocessor,
         fit_data=fit_data,
-        X_calibrate=preprocessor.transform(data.X.iloc[calibrate]),
+        X_calibrate=preprocessor.transform(take_rows(data.X, calibrate)),
         decision=DecisionSlice(
             y=data.y[calibrate],
             weight=data.weight[calibrate],
@@ -174,7 +174,9 @@ class PreparedFold:
 def prepare_fold(data: TrainingData, recipe: Recipe, fold: Fold) -> PreparedFold:
     """Prepare a fold; raises what `prepare_slice` does."""
     prepared = prepare_slice(data, fold.train, recipe)
-    return PreparedFold(fold, prepared, prepared.preprocessor.transform(data.X.iloc[fold.test]))
+    return PreparedFold(
+        fold, prepared, prepared.preprocessor.transform(take_rows(data.X, fold.test))
+    )
 
 
 def fit_whole(data: TrainingData, rows: Ints, recipe: Recipe, params: Mapping[str, Any]) -> Fitted:
@@ -241,7 +243,7 @@ def _matrices(
     data: TrainingData, fit: Ints, stop: Ints | None, columns: list[str], recipe: Recipe
 ) -> tuple[Preprocessor, FitData]:
     X = data.X if len(columns) == data.X.shape[1] else data.X[columns]
-    X_fit = X.iloc[fit]
+    X_fit = take_rows(X, fit)
     preprocessor = Preprocessor.fit(X_fit, recipe.features, data.y[fit])
     odds = _class_weights(data.y[fit], data.task, recipe.model)
     scale = _label_scale(data, fit)
@@ -249,7 +251,7 @@ def _matrices(
         X=preprocessor.transform(X_fit),
         y=data.y[fit] / scale,
         weight=_row_weights(data, fit, recipe.model) * odds[_class_of(data, fit)],
-        X_stop=None if stop is None else preprocessor.transform(X.iloc[stop]),
+        X_stop=None if stop is None else preprocessor.transform(take_rows(X, stop)),
         y_stop=None if stop is None else data.y[stop] / scale,
         monotone=_monotone(preprocessor, recipe.model),
         weight_stop=None
