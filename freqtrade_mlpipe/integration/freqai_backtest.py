@@ -295,11 +295,11 @@ def prediction_table(
     ahead: pd.DataFrame, model: WindowModel, trained_at: int, dk: MLPipeKitchen
 ) -> pd.DataFrame:
     """Predictions of the candles ahead with the columns FreqAI gives a strategy, and `mlpipe_model`."""
-    found, usable, index = model.predict(ahead)
+    found, usable, index = model.answers(ahead)
     columns: dict[str, Any] = {"date": ahead.index}
-    for name in found.columns:
-        columns[name] = found[name]
-        if pd.api.types.is_numeric_dtype(found[name].dtype):
+    for name, values in found.items():
+        columns[name] = values
+        if pd.api.types.is_numeric_dtype(values.dtype):
             mean, deviation = model.statistics.get(name, (np.nan, np.nan))
             columns[f"{name}_mean"], columns[f"{name}_std"] = mean, deviation
     columns |= dict(dk.data["extra_returns_per_train"])

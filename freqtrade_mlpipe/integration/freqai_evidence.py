@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -32,12 +34,12 @@ def trade_returns(frame: pd.DataFrame, horizon_candles: int) -> Floats:
     return np.round(held_return(opened, closed, horizon_candles), 12)
 
 
-def judged_table(
+def judged_columns(
     data: TrainingData, split: tuple[Ints, Ints], proba: Floats, position: Signs, forward: Floats
-) -> pd.DataFrame:
-    """The judged rows as the gates look at them.
+) -> dict[str, Any]:
+    """The judged rows as the gates look at them, columns by name.
 
-    Columns: date (UTC), position (1 long, -1 short, 0 none), forward_return, loss, and loss_* of the baselines.
+    They are date (UTC), position (1 long, -1 short, 0 none), forward_return, loss, and loss_* of the baselines.
 
     Parameters
     ----------
@@ -48,15 +50,13 @@ def judged_table(
     train, judge = split
     last = last_known_outcome(data.y, data.dates, data.known_at, data.pairs)
     baselines = baseline_losses(data, train, judge, last)
-    return pd.DataFrame(
-        {
-            "date": data.dates[judge],
-            "position": position,
-            "forward_return": forward[judge],
-            "loss": losses_of(data.task, data.y[judge], proba),
-            **{f"loss_{name}": losses for name, losses in baselines.items()},
-        }
-    )
+    return {
+        "date": data.dates[judge],
+        "position": position,
+        "forward_return": forward[judge],
+        "loss": losses_of(data.task, data.y[judge], proba),
+        **{f"loss_{name}": losses for name, losses in baselines.items()},
+    }
 
 
 def judged_figures(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.integration.freqai_window import Judged, WindowModel

@@ -45,14 +45,13 @@ class Labels:
 
         A row whose target looks at `stop` or beyond is missing: FreqAI strategies give such rows a class all the same.
         """
-        if self.local:
-            if self._whole is None:
-                self._whole = self._labels(self._frame)
-            labels = self._whole.iloc[:stop]
-        else:
-            labels = self._labels(self._frame.iloc[:stop])
-        known = np.arange(stop)[:, None] + self.horizon_candles < stop
-        return labels.where(np.broadcast_to(known, labels.shape))
+        if not self.local:
+            return self._labels(self._frame.iloc[:stop])
+        if self._whole is None:
+            self._whole = self._labels(self._frame)
+        labels = self._whole.iloc[:stop].copy()
+        labels.iloc[max(0, stop - self.horizon_candles) :] = np.nan
+        return labels
 
     def columns(self) -> list[str]:
         """Prediction columns that a strategy may ask for although no model could be trained: targets and classes."""
@@ -64,11 +63,14 @@ class Labels:
         return names
 
     def _labels(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Labels of a frame, those that look beyond it missing."""
         found = self._set_targets(frame.copy())
         labels = found[label_names(found)].set_axis(pd.DatetimeIndex(found["date"]), axis=0)
         words = [n for n in labels if not pd.api.types.is_numeric_dtype(labels[n].dtype)]
         # Each window cuts, compares and counts them: objects are, several times as fast as pandas' strings.
-        return labels.astype(dict.fromkeys(words, object))
+        labels = labels.astype(dict.fromkeys(words, object))
+        known = np.arange(len(labels))[:, None] + self.horizon_candles < len(labels)
+        return labels.where(np.broadcast_to(known, labels.shape))
 
 
 def horizon_of(

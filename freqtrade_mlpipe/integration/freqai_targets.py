@@ -106,7 +106,7 @@ class Target:
             found = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
             return np.where(np.isfinite(found), found, np.nan)
         classes = pd.Index(list(self.classes), dtype=object)
-        codes = classes.get_indexer(values.to_numpy(dtype=object))
+        codes = classes.get_indexer(pd.Index(values, dtype=object))
         strange = values[(codes < 0) & values.notna().to_numpy()]
         if len(strange):
             raise TrainingError(
@@ -145,7 +145,7 @@ def classifier_targets(labels: pd.DataFrame, ordered: Sequence[Any]) -> tuple[Ta
 
 
 def _classifier_target(values: pd.Series, ordered: Sequence[Any]) -> Target:
-    known = [_plain(value) for value in values.dropna().unique()]
+    known = [_plain(value) for value in values.unique() if not pd.isna(value)]
     names = list(ordered) if ordered and set(known) <= set(ordered) else _low_to_high(known)
     if len(names) not in (2, 3):
         shown = ", ".join(map(str, names[:6])) or "none"

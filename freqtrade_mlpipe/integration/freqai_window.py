@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FreqaiConfig
 from freqtrade_mlpipe.exceptions import TrainingError
-from freqtrade_mlpipe.integration.freqai_evidence import judged_table
+from freqtrade_mlpipe.integration.freqai_evidence import judged_columns
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import judged_share
 from freqtrade_mlpipe.integration.freqai_targets import Target
@@ -93,7 +93,7 @@ class WindowModel:
     statistics : mean and standard deviation of each numeric target over the training rows; 0 and 0 of classes.
     metrics : of the judged rows, by name; of several targets with the target's name before it.
     parameters : what each member was fitted with, by target.
-    judged : `judged_table` of a model with one target, until it is saved.
+    judged : `judged_columns` of a model with one target, until it is saved.
     """
 
     targets: tuple[Target, ...]
@@ -105,7 +105,7 @@ class WindowModel:
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     guard: OutlierGuard | None = None
     n_trials: int = 0
-    judged: pd.DataFrame | None = None
+    judged: Mapping[str, Any] | None = None
 
     def predict(self, features: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int_], Floats]:
         """Prediction columns as FreqAI names them, `do_predict` (1 usable, 0 not) and dissimilarity indexes.
@@ -113,6 +113,11 @@ class WindowModel:
         A classifier gives the likeliest class under the target's name and a column of probabilities for each class.
         Rows without an answer are missing, not 0.
         """
+        columns, usable, index = self.answers(features)
+        return pd.DataFrame(columns), usable, index
+
+    def answers(self, features: pd.DataFrame) -> tuple[dict[str, Any], NDArray[np.int_], Floats]:
+        """As `predict`, the columns by name."""
         columns: dict[str, Any] = {}
         usable = np.ones(len(features), dtype=np.bool_)
         for target, member in zip(self.targets, self.members, strict=True):
@@ -129,7 +134,7 @@ class WindowModel:
             schema = features[list(self.feature_names)].to_numpy(np.float64)
             inside, index = self.guard.inspect(schema)
             usable &= inside
-        return pd.DataFrame(columns), usable.astype(np.int_), index
+        return columns, usable.astype(np.int_), index
 
     def losses(self, judged: Judged) -> Floats:
         """Mean loss over the targets of each judged row, shape (n,)."""
@@ -191,7 +196,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         scores = _scores(data, judge, proba, position)
         metrics |= {f"{prefix}{k}": v for k, v in scores.items()}
         if split.forward is not None and len(rows.targets) == 1:
-            table = judged_table(data, (train, judge), proba, position, split.forward)
+            table = judged_columns(data, (train, judge), proba, position, split.forward)
     metrics |= {"n_train_rows": len(train), "n_judged_rows": len(judge)}
     model = WindowModel(
         targets=rows.targets,
@@ -269,8 +274,9 @@ def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
 
 def _complete(rows: WindowRows) -> Ints:
     """Positions of rows with all features and targets."""
-    whole = rows.labels.notna().all(axis=1).to_numpy(copy=True)
-    whole &= np.isfinite(rows.features.to_numpy()).all(axis=1)
+    whole = np.isfinite(rows.features.to_numpy()).all(axis=1)
+    for name in rows.labels:
+        whole &= rows.labels[name].notna().to_numpy()
     found = np.flatnonzero(whole)
     if not len(found):
         counts = rows.features.notna().sum()

@@ -56,6 +56,8 @@ _TASK_OF: Mapping[str, Task] = {
 class LightGBMModel:
     """A booster cut to the rounds it keeps."""
 
+    _trained: lgb.Booster | None = None
+
     def __init__(self, text: str) -> None:
         self._text = text
         objective = _OBJECTIVE.search(text)
@@ -66,9 +68,24 @@ class LightGBMModel:
             )
         self._task = _TASK_OF[name]
 
+    @classmethod
+    def trained(cls, booster: lgb.Booster, task: Task) -> LightGBMModel:
+        """Of a booster that was just trained; its text is written when it is first asked for.
+
+        The fit that finds the number of rounds is asked for nothing else.
+        """
+        model = cls.__new__(cls)
+        model._task, model._trained = task, booster
+        return model
+
+    @cached_property
+    def _text(self) -> str:
+        booster, self._trained = self._trained, None
+        assert booster is not None
+        return str(booster.model_to_string(num_iteration=booster.best_iteration))
+
     @cached_property
     def _booster(self) -> lgb.Booster:
-        """Parsed when it is first asked: the fit that finds the number of rounds is never."""
         import lightgbm as lgb
 
         return lgb.Booster(model_str=self._text)
@@ -81,7 +98,10 @@ class LightGBMModel:
     @property
     def n_rounds(self) -> int:
         """Number of rounds, each one tree or one a class."""
-        return self._text.count("\nTree=") // N_OUTPUTS[self._task]
+        if self._trained is None:
+            return self._text.count("\nTree=") // N_OUTPUTS[self._task]
+        n_rounds = int(self._trained.current_iteration())
+        return min(n_rounds, self._trained.best_iteration or n_rounds)
 
     @property
     def task(self) -> Task:
@@ -139,8 +159,7 @@ def _train(params: Mapping[str, Any], data: FitData, seed: int, patience: int) -
         booster = _boost(settings, rounds, train, stop, patience)
     except lgb.basic.LightGBMError as error:
         raise ValueError(str(error)) from error
-    best = booster.best_iteration if stop is not None else -1
-    return LightGBMModel(booster.model_to_string(num_iteration=best))
+    return LightGBMModel.trained(booster, data.task)
 
 
 def _boost(

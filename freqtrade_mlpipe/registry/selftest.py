@@ -134,7 +134,7 @@ def _frames(table: pd.DataFrame | None) -> Frames:
 
 def selftest_from_rows(members: Sequence[Member], X: pd.DataFrame, n_rows: int = 256) -> SelfTest:
     """A self-test over the last `n_rows` of a feature matrix, for a model without candles."""
-    features = X.iloc[-n_rows:].reset_index(drop=True).astype(np.float32)
+    features = pd.DataFrame(X.iloc[-n_rows:].to_numpy(np.float32), columns=X.columns)
     return SelfTest(None, features, _probabilities(members, features))
 
 

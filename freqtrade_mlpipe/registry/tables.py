@@ -9,6 +9,8 @@ import pandas as pd
 
 from freqtrade_mlpipe.exceptions import BundleError
 
+Column = pd.Series | pd.Index | np.ndarray
+
 
 def encode_table(frame: pd.DataFrame) -> bytes:
     """The columns of `frame` (not its index) as an uncompressed file.
@@ -18,7 +20,7 @@ def encode_table(frame: pd.DataFrame) -> bytes:
     return encode_columns({str(name): column for name, column in frame.items()})
 
 
-def encode_columns(columns: Mapping[str, pd.Series | np.ndarray]) -> bytes:
+def encode_columns(columns: Mapping[str, Column]) -> bytes:
     """As `encode_table`, of columns by name: a hundred of a frame take longer than all the rest of a small table."""
     import pyarrow as pa
 
@@ -55,7 +57,7 @@ def decode_table(name: str, data: bytes, *, max_rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _arrow(column: pd.Series | np.ndarray) -> object:
+def _arrow(column: Column) -> object:
     import pyarrow as pa
 
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu":

@@ -436,7 +436,7 @@ def test_judged_rows_hold_the_trades_and_the_losses_of_baselines():
     rows = window()
     forward = np.random.default_rng(5).normal(0, 0.01, len(rows.features))
     model, judged = train_window(traded(rows, forward), plan())
-    table = model.judged
+    table = pd.DataFrame(model.judged)
     places = rows.features.index.get_indexer(judged.features.index)
     np.testing.assert_array_equal(table["forward_return"], forward[places])
     np.testing.assert_allclose(table["loss"], model.losses(judged))
@@ -453,8 +453,11 @@ def test_judged_rows_hold_the_trades_and_the_losses_of_baselines():
 
 def test_rows_too_few_for_two_blocks_prove_nothing():
     model, _ = train_window(traded(window(250), np.zeros(250)), plan())
-    assert len(model.judged) < 60
-    assert set(figures_of(model.judged)) == {"baseline_log_loss", "baseline_last_value_log_loss"}
+    assert len(model.judged["date"]) < 60
+    assert set(figures_of(pd.DataFrame(model.judged))) == {
+        "baseline_log_loss",
+        "baseline_last_value_log_loss",
+    }
 
 
 def test_short_trades_earn_what_long_ones_lose():
@@ -511,7 +514,7 @@ def test_judged_rows_survive_their_file_and_damage_is_noticed(tmp_path):
     folder = tmp_path / "sub-train-A_B_1700000000"
     save_window(folder, model, rows.features, origin())
     _, described = read_window(folder)
-    pd.testing.assert_frame_equal(read_judged(folder, described), model.judged)
+    pd.testing.assert_frame_equal(read_judged(folder, described), pd.DataFrame(model.judged))
     file = folder / "judged.feather"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match="was changed"):
