@@ -111,12 +111,19 @@ def expand_candles(
     timeframe: str,
     config: ExpansionConfig,
     candles: CandleSource,
+    correlated: CorrelatedTables | None = None,
 ) -> Expanded:
     """The features of `expand_features`, and the other columns that a strategy may ask for afterwards.
 
-    Parameters and errors are those of `expand_features`.
+    Other parameters and the errors are those of `expand_features`.
+
+    Parameters
+    ----------
+    correlated
+        What was computed of correlated pairs before, for another pair of the same run, and is added to: their candles
+        and the strategy must not have changed since.
     """
-    expansion = _Expansion(strategy, df, pair, timeframe, config, candles)
+    expansion = _Expansion(strategy, df, pair, timeframe, config, candles, correlated)
     own, others = expansion.expand(pair)
     standard, left = expansion.standard(own, others)
     shown = [name for name in standard.columns if str(name).startswith("%%")]
@@ -160,8 +167,10 @@ class _Expansion:
         timeframe: str,
         config: ExpansionConfig,
         candles: CandleSource,
+        correlated: CorrelatedTables | None,
     ) -> None:
         self.strategy, self.pair, self.timeframe = strategy, pair, timeframe
+        self.correlated = {} if correlated is None else correlated
         self.periods = config.indicator_periods_candles
         self.n_shifts = config.include_shifted_candles
         self.candles = candles
@@ -196,7 +205,16 @@ class _Expansion:
         return pd.concat([frame.set_axis(self.base.index) for frame in frames], axis=1)
 
     def _table(self, pair: str, timeframe: str) -> _Table:
-        """Columns of one pair and timeframe, on its own candles."""
+        """Columns of one pair and timeframe, on its own candles, and which of its rows the base candles see."""
+        known = self.correlated.get((pair, timeframe))
+        if known is None or pair == self.pair:
+            known = self._computed(pair, timeframe)
+        if pair != self.pair:
+            self.correlated[pair, timeframe] = known
+        closing, features, others = known
+        return _Table(_join_rows(self.opens, closing), features, others)
+
+    def _computed(self, pair: str, timeframe: str) -> _Computed:
         if (pair, timeframe) == (self.pair, self.timeframe):
             frame = self.base
         else:
@@ -220,8 +238,8 @@ class _Expansion:
             keep("feature_engineering_expand_all", f"{period}", period)
         keep("feature_engineering_expand_basic", "gen")
         longer = int((timeframe_length(timeframe) - self.candle).total_seconds())
-        rows = _join_rows(self.opens, open_seconds(frame["date"]) + longer)
-        return _Table(rows, features, pd.DataFrame(others, index=frame.index))
+        closing = open_seconds(frame["date"]) + longer
+        return closing, features, pd.DataFrame(others, index=frame.index)
 
     def standard(
         self, own: pd.DataFrame, others: pd.DataFrame
@@ -247,6 +265,12 @@ class _Expansion:
         added = pd.DataFrame({name: changed.pop(name) for name in new}, index=own.index)
         rest = [n for n in returned.columns if not is_feature(n) and n not in self.base.columns]
         return pd.concat([left.assign(**changed), added], axis=1), returned[rest]
+
+
+_Computed = tuple[Positions, dict[str, FloatArray], pd.DataFrame]
+"""Of the candles of a pair and timeframe: open time of the base candle that closes with each, features, others."""
+CorrelatedTables = dict[tuple[str, str], _Computed]
+"""By pair and timeframe."""
 
 
 @dataclass(frozen=True, slots=True)

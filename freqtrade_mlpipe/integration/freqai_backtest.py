@@ -16,6 +16,7 @@ from freqtrade.strategy import IStrategy
 
 import freqtrade_mlpipe
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, TrainingError
+from freqtrade_mlpipe.features.expansion import CorrelatedTables
 from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeKitchen, feature_matrix
 from freqtrade_mlpipe.integration.freqai_labels import Labels
@@ -115,6 +116,7 @@ class BacktestRun:
         self.total = Coverage()
         self._settings = _settings(owner)
         self._root = Path(owner.full_path)
+        self._correlated: CorrelatedTables = {}
 
     def predict_pair(
         self, dataframe: pd.DataFrame, pair: str, dk: MLPipeKitchen, strategy: IStrategy
@@ -128,6 +130,7 @@ class BacktestRun:
         """
         started = time.perf_counter()
         self.owner.record.open()
+        dk.correlated = self._correlated
         frame = dk.use_strategy_to_populate_indicators(
             strategy, prediction_dataframe=dataframe, pair=pair
         )
@@ -185,6 +188,7 @@ class BacktestRun:
         _say(self.total, "FreqAI, all pairs")
         self.owner.record.finish(self.total.figures())
         self.total = Coverage()
+        self._correlated.clear()
         self.owner.pair_it = 0
 
     def _window(

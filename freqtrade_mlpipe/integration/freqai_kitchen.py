@@ -18,7 +18,7 @@ from freqtrade.strategy import IStrategy
 
 from freqtrade_mlpipe.config import ExpansionConfig
 from freqtrade_mlpipe.exceptions import BundleError, ConfigError
-from freqtrade_mlpipe.features.expansion import expand_candles
+from freqtrade_mlpipe.features.expansion import CorrelatedTables, expand_candles
 from freqtrade_mlpipe.integration.freqai_store import pair_slug, read_window, window_folder
 from freqtrade_mlpipe.integration.freqai_targets import label_names
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
@@ -33,10 +33,16 @@ Dataframes = Mapping[Any, Any]
 
 
 class MLPipeKitchen(FreqaiDataKitchen):
-    """One pair's data at one time; FreqAI makes a new one whenever it trains or predicts."""
+    """One pair's data at one time; FreqAI makes a new one whenever it trains or predicts.
+
+    Attributes
+    ----------
+    correlated : features of correlated pairs that all pairs of a backtest share; None: computed each time.
+    """
 
     full_df: pd.DataFrame
     plotted: pd.DataFrame = pd.DataFrame()
+    correlated: CorrelatedTables | None = None
 
     def set_paths(self, pair: str, trained_timestamp: int | None = None) -> None:
         """FreqAI's, but no two pairs share a folder."""
@@ -86,8 +92,9 @@ class MLPipeKitchen(FreqaiDataKitchen):
             update={"include_corr_pairlist": tuple(p for p in expansion.include_corr_pairlist if p != pair)}
         )  # fmt: skip
         found = expand_candles(
-            strategy, base, pair=pair, timeframe=timeframe, config=expansion, candles=candles
-        )
+            strategy, base, pair=pair, timeframe=timeframe, config=expansion, candles=candles,
+            correlated=self.correlated,
+        )  # fmt: skip
         left = [n for n in found.others.columns if n not in base.columns]
         plotted = [name for name in left if name.startswith(PLOTTED_PREFIX)]
         self.plotted = pd.concat([base["date"], found.others[plotted]], axis=1)

@@ -288,6 +288,11 @@ def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
     # A third of the time of DataFrame.to_feather, whose checks and notes on types nobody needs here.
-    arrays = [pa.array(values) for _, values in predictions.items()]
+    arrays = [
+        pa.array(
+            values.to_numpy() if isinstance(values.dtype, np.dtype) else values, from_pandas=True
+        )
+        for _, values in predictions.items()
+    ]
     write_feather(pa.Table.from_arrays(arrays, names=list(predictions)), unfinished)
     unfinished.replace(path)

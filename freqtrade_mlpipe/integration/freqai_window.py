@@ -20,7 +20,7 @@ from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.member import Member, Signs
 from freqtrade_mlpipe.metrics import LOSS_METRICS, losses_of
 from freqtrade_mlpipe.models import MODELS, Parameters
-from freqtrade_mlpipe.splits import tail_slices, walk_forward
+from freqtrade_mlpipe.splits import slices_of, tail_slices, walk_forward
 from freqtrade_mlpipe.trainer.evaluation import importance_of, scores_of
 from freqtrade_mlpipe.trainer.inputs import Extras, check_inputs
 from freqtrade_mlpipe.trainer.members import fit_member, fit_whole_member
@@ -315,7 +315,8 @@ def _fit(
 def _has_room(data: TrainingData, train: Ints, model_type: str) -> bool:
     """Whether slices for early stopping and calibration are longer than the targets look ahead; it is said if not."""
     try:
-        tail_slices(data.dates[train], data.known_at[train], slice_shares(model_type)[0])
+        date, known = (times[train] for times in data.nanoseconds)
+        slices_of(date, known, slice_shares(model_type)[0])
     except TrainingError:
         logger.warning(
             "%d training rows are too few to keep some for early stopping and calibration, with a target that looks %d "

@@ -195,7 +195,7 @@ def paired_difference(
         high=high,
         p_value=(1 + further) / (1 + n_resamples) if gap.any() else 1.0,
         n_rows=len(gap),
-        n_stretches=dates.nunique() / block,
+        n_stretches=(len(gap) if dates.is_unique else dates.nunique()) / block,
     )
 
 

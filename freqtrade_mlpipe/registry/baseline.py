@@ -91,13 +91,13 @@ def stability_index(baseline: Mapping[str, Any], X: pd.DataFrame) -> pd.Series[f
     return pd.Series(found, dtype=np.float64)
 
 
-def _bins(columns: np.ndarray, counts: np.ndarray, n_bins: int) -> list[dict[str, object]]:
+def _bins(columns: np.ndarray, counts: np.ndarray, n_bins: int) -> list[dict[str, Any]]:
     """Bins of the columns that `sorted_columns` gives."""
     n_rows = columns.shape[1]
-    edges = quantiles_of_sorted(columns, counts, np.linspace(0, 1, n_bins + 1)[1:-1])
+    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
+    edges = quantiles_of_sorted(columns, counts, shares)
     below = np.zeros((len(columns), n_bins + 1), dtype=np.int64)
-    for column, count, cuts, found in zip(columns, counts, edges, below, strict=True):
-        found[1:-1] = column[:count].astype(np.float64).searchsorted(cuts, side="right")
+    below[:, 1:-1] = _counts_up_to(columns, counts, edges, shares)
     below[:, -1] = counts
     frequencies = np.diff(below, axis=1) / np.maximum(counts, 1)[:, None]
     missing = 1.0 - counts / n_rows if n_rows else np.ones(len(columns))
@@ -106,7 +106,28 @@ def _bins(columns: np.ndarray, counts: np.ndarray, n_bins: int) -> list[dict[str
     first[:, 1:] = edges[:, 1:] > edges[:, :-1]
     first[counts == 0] = False
     kept = np.c_[first, counts > 0]
-    return [
-        {"edges": e[i].tolist(), "frequencies": f[k].tolist(), "missing": m}
-        for e, i, f, k, m in zip(edges, first, frequencies, kept, missing.tolist(), strict=True)
+    found = [
+        {"edges": e, "frequencies": f, "missing": m}
+        for e, f, m in zip(edges.tolist(), frequencies.tolist(), missing.tolist(), strict=True)
     ]
+    for k in np.flatnonzero(~kept.all(axis=1)):
+        found[k]["edges"] = edges[k, first[k]].tolist()
+        found[k]["frequencies"] = frequencies[k, kept[k]].tolist()
+    return found
+
+
+def _counts_up_to(
+    columns: np.ndarray, counts: np.ndarray, quantiles: np.ndarray, shares: np.ndarray
+) -> np.ndarray:
+    """How many numbers of each sorted column are at most each of its quantiles, shape (k, n_shares)."""
+    if not columns.shape[1]:
+        return np.zeros(quantiles.shape, dtype=np.int64)
+    # A quantile lies between two neighbours, unless it is one of them or they are equal.
+    found: np.ndarray = np.floor(np.maximum(counts - 1, 0)[:, None] * shares).astype(np.int64) + 1
+    at_most = np.take_along_axis(columns, found - 1, axis=1) <= quantiles
+    beyond = np.take_along_axis(columns, np.minimum(found, columns.shape[1] - 1), axis=1)
+    exact = at_most & ((beyond > quantiles) | (found >= counts[:, None]))
+    for k in np.flatnonzero(~exact.all(axis=1)):
+        numbers = columns[k, : counts[k]].astype(np.float64)
+        found[k] = numbers.searchsorted(quantiles[k], side="right")
+    return found

@@ -16,7 +16,7 @@ López de Prado (2018), Advances in Financial Machine Learning, chapters 7 and 1
 from freqtrade_mlpipe.splits.factory import make_splitter, walk_forward
 from freqtrade_mlpipe.splits.fold import Fold, Splitter
 from freqtrade_mlpipe.splits.kfold import CombinatorialPurgedKFold, PurgedKFold
-from freqtrade_mlpipe.splits.slices import tail_slices
+from freqtrade_mlpipe.splits.slices import slices_of, tail_slices
 from freqtrade_mlpipe.splits.walk_forward import PurgedWalkForward
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "PurgedWalkForward",
     "Splitter",
     "make_splitter",
+    "slices_of",
     "tail_slices",
     "walk_forward",
 ]

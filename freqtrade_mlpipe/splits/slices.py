@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from freqtrade_mlpipe.exceptions import TrainingError
-from freqtrade_mlpipe.splits.fold import NO_EMBARGO, Ints, Period, Rows, length
+from freqtrade_mlpipe.splits.fold import NO_EMBARGO, Ints, Rows, length
 
 
 def tail_slices(
@@ -47,20 +47,27 @@ def tail_slices(
     >>> fit.tolist(), calibrate.tolist()
     ([0, 1, 2], [4, 5, 6, 7])
     """
+    rows = Rows.of(dates, known_at)
+    return slices_of(rows.date, rows.known, fractions, embargo)
+
+
+def slices_of(
+    date: Ints, known: Ints, fractions: Sequence[float], embargo: pd.Timedelta = NO_EMBARGO
+) -> tuple[Ints, ...]:
+    """As `tail_slices`, of rows that were checked before; times in nanoseconds since the epoch, shape (n,)."""
     shares = np.asarray(fractions, dtype=np.float64)
     if not len(shares) or (shares <= 0).any() or not math.isclose(shares.sum(), 1.0, rel_tol=1e-5):
         raise ValueError(f"fractions must be positive and sum to 1, found {tuple(fractions)}.")
-    rows = Rows.of(dates, known_at)
-    ordered = np.sort(rows.date)
+    ordered = np.sort(date)
     # The slack keeps rounding of a sum such as 0.7 + 0.1 from cutting one row early.
     cuts = np.floor(np.cumsum(shares)[:-1] * len(ordered) + 1e-9).astype(np.int64)
     starts = [int(ordered[0]), *(int(ordered[cut]) for cut in cuts)]
     stops: list[int | None] = [*starts[1:], None]
     slices = []
     for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        mask = rows.inside(Period(start, stop))
+        mask = date >= start
         if stop is not None:
-            mask &= rows.known < stop - length(embargo)
+            mask &= (date < stop) & (known < stop - length(embargo))
         if not mask.any():
             raise TrainingError(
                 f"Slice {number + 1} of {len(shares)} ({shares[number]:.0%} of {len(ordered)} rows)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,12 @@ class TrainingData:
     round_trip_cost: float = 0.0
     task: Task = "binary"
     short_return: Floats | None = None
+
+    @cached_property
+    def nanoseconds(self) -> tuple[Ints, Ints]:
+        """`dates` and `known_at` in nanoseconds since the epoch, each of shape (n,)."""
+        date, known = (times.as_unit("ns").asi8 for times in (self.dates, self.known_at))
+        return date, known
 
     def __len__(self) -> int:
         return len(self.y)

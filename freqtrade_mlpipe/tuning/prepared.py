@@ -16,7 +16,7 @@ from freqtrade_mlpipe.config import CLASSES, FeatureConfig, ModelConfig, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.features import Preprocessor
 from freqtrade_mlpipe.models import MODELS, FitData, FittedModel
-from freqtrade_mlpipe.splits import Fold, tail_slices
+from freqtrade_mlpipe.splits import Fold, slices_of
 from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData, take_rows
 from freqtrade_mlpipe.tuning.decision import (
     AnyCalibrator,
@@ -213,8 +213,9 @@ def _parts(
     with_stop = every is SHARES
     names = ("fit", "early-stopping", "calibration") if with_stop else ("fit", "calibration")
     problems = []
+    date, known = (times[rows] for times in data.nanoseconds)
     for shares in every:
-        found = tail_slices(data.dates[rows], data.known_at[rows], shares)
+        found = slices_of(date, known, shares)
         parts = [rows[part] for part in found]
         problem = _one_class(data, names, parts)
         if problem is None:
