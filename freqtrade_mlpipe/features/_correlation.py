@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Block = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
+Gaps = NDArray[np.bool_]
 
 _ROWS = 4096
 _CONSTANT = 1e-10
@@ -31,36 +32,58 @@ def correlate(a: Block, b: Block) -> FloatArray:
     array of shape (k_a, k_b)
         In [-1, 1]; 0 where either is constant, or a column with gaps shares too few rows.
     """
+    return correlate_each(a, b)[0]
+
+
+def correlate_each(a: Block, *others: Block) -> list[FloatArray]:
+    """As `correlate`, of `a` with each of several: it is centred once."""
     center_a, gaps_a = _centers(a)
-    center_b, gaps_b = (center_a, gaps_a) if b is a else _centers(b)
-    products = np.zeros((a.shape[1], b.shape[1]))
-    squares_a, squares_b = np.zeros(a.shape[1]), np.zeros(b.shape[1])
-    pairwise = _Pairwise(gaps_a, b.shape[1]), _Pairwise(gaps_b, a.shape[1])
+    sums = [_Sums(a, b, center_a, gaps_a) for b in others]
     for start in range(0, len(a), _ROWS):
         rows = slice(start, start + _ROWS)
         x = np.subtract(a[rows], center_a, order="F")
-        y = x if b is a else np.subtract(b[rows], center_b, order="F")
+        for one in sums:
+            one.add(x, rows)
+    return [one.correlations() for one in sums]
+
+
+class _Sums:
+    """Sums of products of the columns of `a` with those of `b`, which may be `a` itself."""
+
+    def __init__(self, a: Block, b: Block, center_a: Block, gaps_a: Gaps) -> None:
+        self._b, self._same, self._gaps_a = b, b is a, gaps_a
+        self._center_b, self._gaps_b = (center_a, gaps_a) if b is a else _centers(b)
+        self._products = np.zeros((a.shape[1], b.shape[1]))
+        self._squares = np.zeros(a.shape[1]), np.zeros(b.shape[1])
+        self._pairwise = _Pairwise(gaps_a, b.shape[1]), _Pairwise(self._gaps_b, a.shape[1])
+
+    def add(self, x: Block, rows: slice) -> None:
+        """Count some rows; `x`: those of `a`, centred."""
+        y = x if self._same else np.subtract(self._b[rows], self._center_b, order="F")
         product = x.T @ y
-        products += product
-        if b is not a:
-            squares_a += np.einsum("ij,ij->j", x, x)
-            squares_b += np.einsum("ij,ij->j", y, y)
-        if gaps_a.any():
-            pairwise[0].add(x, y, product)
-        if b is not a and gaps_b.any():
-            pairwise[1].add(y, x, product.T)
-    if b is a:
-        squares_a = squares_b = products.diagonal()
-    found = _ratio(products, np.outer(squares_a, squares_b))
-    # NaN has not left its own columns: only what they are part of is computed over common rows.
-    if gaps_a.any():
-        found[gaps_a] = pairwise[0].correlations()
-    if gaps_b.any():
-        found[:, gaps_b] = found[gaps_a].T if b is a else pairwise[1].correlations().T
-    return found
+        self._products += product
+        if not self._same:
+            for squares, part in zip(self._squares, (x, y), strict=True):
+                squares += np.einsum("ij,ij->j", part, part)
+        if self._gaps_a.any():
+            self._pairwise[0].add(x, y, product)
+        if not self._same and self._gaps_b.any():
+            self._pairwise[1].add(y, x, product.T)
+
+    def correlations(self) -> FloatArray:
+        """Shape (k_a, k_b)."""
+        squares = (self._products.diagonal(),) * 2 if self._same else self._squares
+        found = _ratio(self._products, np.outer(*squares))
+        # NaN has not left its own columns: only what they are part of is computed over common rows.
+        if self._gaps_a.any():
+            found[self._gaps_a] = self._pairwise[0].correlations()
+        if self._gaps_b.any():
+            other = found[self._gaps_b] if self._same else self._pairwise[1].correlations()
+            found[:, self._gaps_b] = other.T
+        return found
 
 
-def _centers(values: Block) -> tuple[Block, NDArray[np.bool_]]:
+def _centers(values: Block) -> tuple[Block, Gaps]:
     """Mean of each column's numbers, and which columns have NaN."""
     total = np.add.reduce(values, axis=0, dtype=np.float64)
     gaps = np.isnan(total)
@@ -75,7 +98,7 @@ def _centers(values: Block) -> tuple[Block, NDArray[np.bool_]]:
 class _Pairwise:
     """Sums over the rows that a column with gaps has in common with each of `n_others` columns."""
 
-    def __init__(self, gaps: NDArray[np.bool_], n_others: int) -> None:
+    def __init__(self, gaps: Gaps, n_others: int) -> None:
         self._gaps = np.flatnonzero(gaps)
         self._sums = np.zeros((6, len(self._gaps), n_others))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import BundleError, DataError
-from freqtrade_mlpipe.features._correlation import correlate, rank_columns
+from freqtrade_mlpipe.features._correlation import correlate, correlate_each, rank_columns
 from freqtrade_mlpipe.features.quantiles import quantiles_of_sorted, sort_in_place
 
 Block = NDArray[np.float32]
@@ -243,17 +243,20 @@ def _follow_better(
     columns = values if len(candidates) == values.shape[1] else values[:, candidates]
     spearman = config.correlation_method == "spearman"
     ranked = rank_columns(columns) if spearman else columns
-    matrix = correlate(ranked, ranked)
-    np.abs(matrix, out=matrix)
     order = np.arange(len(candidates))
-    if y is not None:
+    if y is None:
+        matrix = correlate(ranked, ranked)
+    else:
         known = np.isfinite(y)
-        rows = ranked
-        if not known.all():
-            rows = rank_columns(columns[known]) if spearman else columns[known]
         target = y[known].astype(np.float32)[:, None]
-        relevance = np.abs(correlate(rows, rank_columns(target) if spearman else target)[:, 0])
-        order = np.argsort(-relevance, kind="stable")
+        target = rank_columns(target) if spearman else target
+        if known.all():
+            matrix, relevance = correlate_each(ranked, ranked, target)
+        else:
+            rows = rank_columns(columns[known]) if spearman else columns[known]
+            matrix, relevance = correlate(ranked, ranked), correlate(rows, target)
+        order = np.argsort(-np.abs(relevance[:, 0]), kind="stable")
+    np.abs(matrix, out=matrix)
     followers: dict[int, int] = {}
     redundant = np.zeros(len(order), dtype=np.bool_)
     close = matrix > config.correlation_threshold

@@ -277,7 +277,7 @@ class BacktestRun:
     def _remember(
         self, window: Window, model: WindowModel, decision: Decision, found: pd.DataFrame, seconds: float
     ) -> None:  # fmt: skip
-        usable = float((found["do_predict"] == 1).mean())
+        usable = float((found["do_predict"].to_numpy() == 1).mean())
         self.owner.record.window(
             window.pair, window.trained_at, model, decision,
             {"coverage": usable, "train_seconds": seconds},

@@ -51,11 +51,13 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
     horizons = []
     for cut in (np.linspace(0.4, 0.95, _PROBES) * len(frame)).astype(int)[::-1].tolist():
         high, low = (set_targets(shocks.from_row(cut)) for shocks in (large, small))
-        differ = _differs(high, low)[:cut]
-        if differ.any():
-            horizons.append(cut - int(np.argmax(differ)))
-            if horizons[-1] > 0.9 * cut:
-                return None
+        differ = [
+            _first_difference(high[n].iloc[:cut], low[n].iloc[:cut]) for n in label_names(high)
+        ]
+        seen = cut - min(differ, default=cut)
+        if seen > 0.9 * cut:
+            return None
+        horizons.append(seen)
     return max(horizons, default=0)
 
 
@@ -77,13 +79,11 @@ class _Shocks:
         return pd.concat([self._others, changed], axis=1)
 
 
-def _differs(a: pd.DataFrame, b: pd.DataFrame) -> NDArray[np.bool_]:
-    """Rows in which a target differs."""
-    found = np.zeros(len(a), dtype=np.bool_)
-    for name in label_names(a):
-        x, y = a[name], b[name]
-        found |= ((x != y) & ~(x.isna() & y.isna())).to_numpy(dtype=np.bool_)
-    return found
+def _first_difference(a: pd.Series, b: pd.Series) -> int:
+    """Position of the first row that differs, the number of rows if none does; missing is like missing."""
+    differ = np.flatnonzero((a != b).to_numpy(dtype=np.bool_))
+    differ = differ[~(a.isna().to_numpy() & b.isna().to_numpy())[differ]]
+    return int(differ[0]) if len(differ) else len(a)
 
 
 @dataclass(frozen=True)

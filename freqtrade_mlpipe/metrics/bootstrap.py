@@ -223,11 +223,11 @@ def _resampled_means(
     """Means of resamples from prefix sums of the circular series: no index is ever drawn out."""
     n = len(total)
     sums = np.r_[0.0, np.cumsum(np.tile(total, 2))]
-    counts = np.r_[0.0, np.cumsum(np.tile(count, 2))]
+    counts = None if (count == 1).all() else np.r_[0.0, np.cumsum(np.tile(count, 2))]
     means = []
     for starts, lengths in _blocks(n, block, n_resamples, rng):
         stops = starts + lengths
-        weight = (counts[stops] - counts[starts]).sum(axis=1)
+        weight = n if counts is None else (counts[stops] - counts[starts]).sum(axis=1)
         means.append((sums[stops] - sums[starts]).sum(axis=1) / weight)
     return np.concatenate(means)
 
