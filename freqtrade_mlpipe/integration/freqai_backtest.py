@@ -300,17 +300,20 @@ def prediction_table(
 ) -> pd.DataFrame:
     """Predictions of the candles ahead with the columns FreqAI gives a strategy, and `mlpipe_model`."""
     found, usable, index = model.answers(ahead)
+    missing = (np.nan, np.nan)
     columns: dict[str, Any] = {"date": ahead.index}
     for name, values in found.items():
         columns[name] = values
         if pd.api.types.is_numeric_dtype(values.dtype):
-            mean, deviation = model.statistics.get(name, (np.nan, np.nan))
-            columns[f"{name}_mean"], columns[f"{name}_std"] = mean, deviation
+            for what, value in zip(
+                ("mean", "std"), model.statistics.get(name, missing), strict=True
+            ):
+                columns[f"{name}_{what}"] = np.full(len(ahead), value)
     columns |= dict(dk.data["extra_returns_per_train"])
     columns["do_predict"] = usable
     if dk.freqai_config["feature_parameters"].get("DI_threshold", 0) > 0:
         columns["DI_values"] = index
-    columns[MODEL_COLUMN] = trained_at
+    columns[MODEL_COLUMN] = np.full(len(ahead), trained_at)
     dk.label_list = [target.name for target in model.targets]
     return pd.DataFrame(columns)
 

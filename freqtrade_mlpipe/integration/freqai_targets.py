@@ -107,7 +107,7 @@ class Target:
             return np.where(np.isfinite(found), found, np.nan)
         classes = pd.Index(list(self.classes), dtype=object)
         codes = classes.get_indexer(pd.Index(values, dtype=object))
-        strange = values[(codes < 0) & values.notna().to_numpy()]
+        strange = values[codes < 0].dropna()
         if len(strange):
             raise TrainingError(
                 f"{self.name} has the class {strange.iloc[0]!r}, which is none of {list(self.classes)}. Name all of "

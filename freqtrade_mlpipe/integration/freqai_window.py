@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,8 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
             ),
             label_candles=rows.horizon_candles,
         ).data  # fmt: skip
+        # Nothing looks at the index from here on, and rows of a counted one are cut out much faster than of dates.
+        data = replace(data, X=data.X.set_axis(pd.RangeIndex(len(data)), axis=0))
         member, params, tried = _fit(data, train, plan, rows.span)
         members.append(member)
         found[target.name] = params
@@ -251,7 +253,8 @@ class _Split:
 
 
 def _split(rows: WindowRows, plan: Plan) -> _Split:
-    complete = _complete(rows)
+    numbers = {target.name: target.numbers(rows.labels[target.name]) for target in rows.targets}
+    complete = _complete(rows, numbers)
     features, labels = take_rows(rows.features, complete), rows.labels.iloc[complete]
     dates = pd.DatetimeIndex(features.index)
     known_at = dates + rows.horizon_candles * plan.candle
@@ -259,7 +262,7 @@ def _split(rows: WindowRows, plan: Plan) -> _Split:
     train, judge = np.arange(len(features)), np.empty(0, dtype=np.int64)
     if share > 0:
         train, judge = tail_slices(dates, known_at, (1 - share, share))
-    numbers = {target.name: target.numbers(labels[target.name]) for target in rows.targets}
+    numbers = {name: found[complete] for name, found in numbers.items()}
     forward = None if rows.forward is None else rows.forward[complete]
     return _Split(features, labels, numbers, known_at, train, judge, forward)
 
@@ -272,11 +275,12 @@ def _guard(split: _Split, plan: Plan) -> OutlierGuard | None:
     return OutlierGuard.fit(learned, parameters, seed=plan.recipe.model.random_state)
 
 
-def _complete(rows: WindowRows) -> Ints:
+def _complete(rows: WindowRows, numbers: Mapping[str, Floats]) -> Ints:
     """Positions of rows with all features and targets."""
-    whole = np.isfinite(rows.features.to_numpy()).all(axis=1)
-    for name in rows.labels:
-        whole &= rows.labels[name].notna().to_numpy()
+    # Of single precision no sum in double precision overflows: it is finite where all features are.
+    whole = np.isfinite(rows.features.to_numpy().sum(axis=1, dtype=np.float64))
+    for labels in numbers.values():
+        whole &= ~np.isnan(labels)
     found = np.flatnonzero(whole)
     if not len(found):
         counts = rows.features.notna().sum()
