@@ -1,8 +1,8 @@
 """Predictions of freqtrade's own FreqAI models and of ours with every correction off, on the same candles.
 
 Same strategy, windows and parameters, `test_size` 0, the settings of "As FreqAI, exactly" in docs/freqai.md. Prints for
-each estimator how far the predictions are apart. The forest's classes are numbers, because freqtrade's fails with
-words; its boosters fail with numbers. Needs recorded 1h and 4h candles, which are copied::
+each estimator how far the predictions are apart. Where freqtrade's own model cannot be run it is corrected as little
+as possible, and the line says how (`CORRECTIONS`). Needs recorded 1h and 4h candles, which are copied::
 
     python benchmarks/freqai_identity.py --datadir DIRECTORY --pair ETH/USDT
 """
@@ -17,11 +17,13 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.freqai import prepare
+from freqtrade_mlpipe.models import forest_model
 from freqtrade_mlpipe.replay.run import main as freqtrade_main
 
 TREES = {"n_estimators": 60, "learning_rate": 0.1, "n_jobs": 1}
@@ -40,6 +42,25 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "XGBoostRegressor": ("xgboost", TREES, XGBOOST),
 }  # fmt: skip
 """Of each of freqtrade's models: our estimator, the parameters of both, and what ours needs to have its defaults."""
+CORRECTIONS = {
+    "SKLearnRandomForestClassifier": (
+        "its predict does not decode classes, which its fit does not encode",
+        """
+from freqtrade.freqai.base_models.BaseClassifierModel import BaseClassifierModel
+from freqtrade.freqai.prediction_models.SKLearnRandomForestClassifier import SKLearnRandomForestClassifier
+
+
+class Corrected(SKLearnRandomForestClassifier):
+    def predict(self, unfiltered_df, dk, **kwargs):
+        return BaseClassifierModel.predict(self, unfiltered_df, dk, **kwargs)
+""",
+    ),
+}
+"""Of freqtrade's models that fail on every target: what is changed, and the module with the class `Corrected`.
+
+The forest of freqtrade 2026.9 fits classes as they are, and then takes what it predicts for their numbers: "y contains
+previously unseen labels".
+"""
 OURS = {
     "features": {"scaling_method": "symmetric", "remove_correlated": False},
     "model": {"calibration": "none"},
@@ -65,8 +86,6 @@ def target_of(name: str) -> tuple[str, str]:
     """The target's expression, and the column to compare."""
     if name.endswith("Regressor"):
         return "ahead", "&s-target"
-    if name.startswith("SKLearn"):
-        return "(ahead > 0).astype(float).where(ahead.notna())", "1.0"
     return 'np.where(ahead.isna(), None, np.where(ahead > 0, "up", "down"))', "up"
 
 
@@ -100,22 +119,40 @@ def predictions(
     return found.assign(date=pd.to_datetime(found["date"], utc=True)).set_index("date").sort_index()
 
 
-def compare(name: str, userdir: Path, timerange: str) -> str:
-    """How far apart the two are."""
+def compare(name: str, userdir: Path, timerange: str) -> list[str]:
+    """How far apart the two are; of a forest also without what makes ours quicker."""
     estimator, both, ours_only = CASES[name]
     target, column = target_of(name)
     strategy(userdir, target)
+    changed, module = CORRECTIONS.get(name, ("", ""))
+    if module:
+        (userdir / "freqaimodels" / "Corrected.py").write_text(module)
     kind = "MLPipeRegressor" if name.endswith("Regressor") else "MLPipeClassifier"
+    parameters = {"model_type": estimator, **both, **ours_only}
+    shown = f"{name} ({changed})" if changed else name
     try:
-        stock = predictions(userdir, name, both, timerange)
-        ours = predictions(userdir, kind, {"model_type": estimator, **both, **ours_only}, timerange)
+        stock = predictions(userdir, "Corrected" if module else name, both, timerange)
+        lines = [
+            f"{shown}: {apart(stock, predictions(userdir, kind, parameters, timerange), column)}"
+        ]
+        if estimator == "random_forest":
+            with mock.patch.object(forest_model, "_coarse", lambda X: X):
+                ours = predictions(userdir, kind, parameters, timerange)
+            lines.append(
+                f"  ours on features as they are, not binned: {apart(stock, ours, column)}"
+            )
     except (RuntimeError, ValueError) as error:
-        return f"{name}: {error}"
+        return [f"{name}: {error}"]
+    return lines
+
+
+def apart(stock: pd.DataFrame, ours: pd.DataFrame, column: str) -> str:
+    """How far apart two sets of predictions are."""
     theirs = {str(found): stock[found] for found in stock}
     a, b = theirs[column].astype(float).align(ours[column].astype(float), join="inner")
     gap = (a - b).abs()
     return (
-        f"{name}: {len(a):,} predictions, identical {float((gap == 0).mean()):.1%}, median difference "
+        f"{len(a):,} predictions, identical {float((gap == 0).mean()):.1%}, median difference "
         f"{float(gap.median()):.2g}, largest {float(gap.max()):.2g} (standard deviation {float(a.std()):.2g}), "
         f"correlation {float(np.corrcoef(a, b)[0, 1]):.5f}"
     )
@@ -133,7 +170,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             userdir = Path(folder) / "user_data"
             prepare(userdir, arguments.datadir, [arguments.pair], OURS, own=True)
-            print(compare(name, userdir, arguments.timerange), flush=True)
+            print(*compare(name, userdir, arguments.timerange), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
