@@ -203,6 +203,16 @@ class TestEveryModel:
             MODELS[name].fit({bad: -7}, fit_data(), seed=1)
 
 
+@pytest.mark.parametrize("stop", [True, False])
+def test_rounds_of_a_fresh_booster_are_those_of_its_file(stop):
+    params = {"n_estimators": 40, "learning_rate": 0.3}
+    spec = MODELS["lightgbm"]
+    model = spec.fit(params, fit_data(stop=stop), seed=3, early_stopping_rounds=5)
+    n_rounds = model.n_rounds
+    assert n_rounds < 40 if stop else n_rounds == 40
+    assert spec.load(model.to_bytes(), 6).n_rounds == model.n_rounds == n_rounds
+
+
 def test_one_class_is_refused():
     with pytest.raises(TrainingError, match="one class"):
         FitData(np.zeros((4, 1), np.float32), np.ones(4), np.ones(4))

@@ -20,6 +20,7 @@ from freqtrade_mlpipe.tuning import (
     check_slice,
     in_order,
     prepare_slice,
+    take_rows,
     tune,
 )
 from freqtrade_mlpipe.tuning.scoring import FoldOutcome, choose_thresholds, pooled_sharpe, score
@@ -46,6 +47,18 @@ def make_data(n=1200, k=5, seed=0, horizon=3):
         forward_return=np.where(y == 1, 0.01, -0.01) + rng.normal(0, 0.01, n),
         round_trip_cost=0.002,
     )
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "rows", [[3, 4, 5], [5, 4, 3], [1, 3, 5], [7], []], ids=["run", "back", "gaps", "one", "none"]
+)
+def test_rows_are_those_of_iloc_and_a_run_of_them_is_not_copied(order, rows):
+    values = np.arange(40, dtype=np.float32).reshape(8, 5).copy(order=order)
+    X = pd.DataFrame(values, copy=False, index=pd.date_range("2024-01-01", periods=8))
+    found = take_rows(X, np.array(rows, dtype=np.int64))
+    pd.testing.assert_frame_equal(found, X.iloc[rows], check_freq=False)
+    assert np.shares_memory(found.to_numpy(), values) == (rows in ([3, 4, 5], [7]))
 
 
 def recipe(features=None, **settings):

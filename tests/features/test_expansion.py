@@ -12,7 +12,12 @@ import pytest
 
 from freqtrade_mlpipe.config import ExpansionConfig
 from freqtrade_mlpipe.exceptions import ConfigError, DataError
-from freqtrade_mlpipe.features.expansion import column_name, expand_features
+from freqtrade_mlpipe.features.expansion import (
+    CorrelatedTables,
+    column_name,
+    expand_candles,
+    expand_features,
+)
 from tests.features.freqai_strategies import (
     FREQAI_STRATEGIES,
     BasicOnly,
@@ -213,6 +218,24 @@ def test_all_pairs_have_the_same_columns(kind) -> None:
     schemas = [list(ours(kind, candles, pair=pair).columns) for pair in (OWN, CORRELATED, FUTURE)]
     assert schemas[0] == schemas[1] == schemas[2]
     assert len(set(schemas[0])) == len(schemas[0])
+
+
+def test_pairs_of_a_run_share_what_was_computed_of_correlated_pairs() -> None:
+    kind, candles = FREQAI_STRATEGIES[0], market()
+    loaded: list[str] = []
+
+    def source(pair: str, timeframe: str) -> pd.DataFrame:
+        loaded.append(pair)
+        return candles[pair, timeframe]
+
+    shared: CorrelatedTables = {}
+    for pair in (OWN, FUTURE):
+        found = expand_candles(
+            kind(CONFIG), candles[pair, "5m"], pair=pair, timeframe="5m",
+            config=ExpansionConfig.from_freqtrade(CONFIG), candles=source, correlated=shared,
+        ).features  # fmt: skip
+        assert_equal_bits(found, ours(kind, candles, pair=pair))
+    assert loaded.count(CORRELATED) == len(FIVE_MINUTES)
 
 
 @pytest.mark.parametrize("kind", [FreqaiExampleStrategy, Light, OddTypes, BasicOnly])

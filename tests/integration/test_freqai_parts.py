@@ -34,9 +34,11 @@ from freqtrade_mlpipe.integration.freqai_store import (
     content_key,
     pair_slug,
     read_judged,
+    read_predictions,
     read_window,
     save_window,
     stored_key,
+    write_predictions,
 )
 from freqtrade_mlpipe.integration.freqai_targets import (
     Target,
@@ -144,6 +146,13 @@ def up_or_down(n: int) -> Any:
     return targets
 
 
+def numbered(n: int) -> Any:
+    def targets(df: pd.DataFrame) -> pd.DataFrame:
+        return df.assign(**{"&s": (df["close"].shift(-n) > df["close"]).astype(int)})
+
+    return targets
+
+
 def mean_ahead(n: int) -> Any:
     def targets(df: pd.DataFrame) -> pd.DataFrame:
         df["&-s_close"] = df["close"].shift(-n).rolling(n).mean() / df["close"] - 1
@@ -195,7 +204,7 @@ def test_rows_whose_future_is_unknown_have_no_label_though_the_strategy_gives_on
 @pytest.mark.parametrize("stop", [60, 200, 299])
 def test_labels_computed_once_are_those_of_the_candles_before(stop):
     frame = prices(300)
-    for targets in (up_or_down(10), mean_ahead(10)):
+    for targets in (up_or_down(10), mean_ahead(10), numbered(10)):
         once = Labels(targets, frame, 10, local=True).until(stop)
         each = Labels(targets, frame, 10, local=False).until(stop)
         pd.testing.assert_frame_equal(once, each)
@@ -340,6 +349,21 @@ def test_row_with_a_missing_feature_is_neither_learned_from_nor_predicted():
     assert usable.tolist() == [1, 0, 1]
     assert found.isna().any(axis=1).tolist() == [False, True, False]
     assert found["up"].iloc[0] + found["down"].iloc[0] == pytest.approx(1)
+
+
+def test_row_with_an_infinite_target_is_not_learned_from():
+    rows = window()
+    values = np.random.default_rng(1).normal(0, 0.01, len(rows.features))
+    targets = (Target("&r", "regression"),)
+    there = replace(
+        rows, labels=pd.DataFrame({"&r": values}, index=rows.labels.index), targets=targets
+    )
+    labels = there.labels.copy()
+    labels.iloc[100] = np.inf
+    model, judged = train_window(replace(there, labels=labels), plan())
+    whole, same = train_window(there, plan())
+    assert model.metrics["n_train_rows"] == whole.metrics["n_train_rows"] - 1
+    pd.testing.assert_frame_equal(judged.features, same.features, check_freq=False)
 
 
 def test_no_complete_row_names_the_feature():
@@ -540,6 +564,21 @@ def test_bots_versions_are_pruned_but_for_the_newest_of_each_verdict_and_tagged_
             registry.tag_model("freqai.id.A_B", "1", add=["mine"])
     versions = registry.get_all_versions("freqai.id.A_B")
     assert [version.version for version in versions] == ["6", "5", "1"]
+
+
+def test_cached_predictions_come_back_as_they_were_and_missing_classes_stay_missing(tmp_path):
+    model, _ = train_window(window(), plan())
+    X = window().features.tail(5).copy()
+    X.iloc[2] = np.nan
+    found, usable, _ = model.predict(X)
+    table = found.assign(date=X.index.as_unit("ms"), do_predict=usable, mlpipe_model=1_700_000_000)
+    path = tmp_path / "new" / "A_B.feather"
+    assert read_predictions(path) is None
+    write_predictions(path, table)
+    pd.testing.assert_frame_equal(read_predictions(path), table)
+    assert table["&s"].isna().tolist() == [False, False, True, False, False]
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_predictions(path) is None
 
 
 def test_folder_without_its_last_file_does_not_count(tmp_path):
