@@ -23,7 +23,7 @@ from freqtrade_mlpipe.integration.freqai_store import pair_slug
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.integration.results import FREQAI_KEY, log_at_exit
 from freqtrade_mlpipe.registry.evidence import Evidence
-from freqtrade_mlpipe.registry.files import write_atomically
+from freqtrade_mlpipe.registry.files import sha256, write_atomically
 from freqtrade_mlpipe.registry.gates import run_gates
 from freqtrade_mlpipe.tracking import ExperimentTracker
 
@@ -34,21 +34,31 @@ logger = logging.getLogger(__name__)
 
 RECORDED_MODES = (RunMode.BACKTEST, RunMode.DRY_RUN, RunMode.LIVE)
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST_NAME = 100
 
 
 def model_name(identifier: str, pair: str, target: str = "") -> str:
     """The registered model of an identifier and pair; of several targets with the target's name.
 
+    Different ones have different names: what cannot be read back from the name is behind it as a digest. In the name of
+    a pair no two dashes follow each other.
+
     Examples
     --------
     >>> model_name("unique-id100", "BTC/USDT:USDT")
     'freqai.unique-id100.BTC_USDT.USDT'
+    >>> model_name("unique-id100", "BTC/USDT", "&-s_close")
+    'freqai.unique-id100.BTC_USDT.s_close--3d42a80f175c8e68'
     """
     parts = ["freqai", _ODD.sub("-", identifier), pair_slug(pair)]
     if target:
         parts.append(_ODD.sub("-", target).strip("-"))
-    return ".".join(parts)[:_LONGEST_NAME]
+    name = ".".join(parts)
+    if _PLAIN.fullmatch(identifier) and not target and len(name) <= _LONGEST_NAME:
+        return name
+    end = "--" + sha256("\0".join((identifier, pair, target)).encode())[:16]
+    return name[: _LONGEST_NAME - len(end)] + end
 
 
 class RunRecord:

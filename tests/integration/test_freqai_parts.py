@@ -26,7 +26,7 @@ from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeDrawer
 from freqtrade_mlpipe.integration.freqai_labels import Labels, horizon_of
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
-from freqtrade_mlpipe.integration.freqai_record import RunRecord
+from freqtrade_mlpipe.integration.freqai_record import RunRecord, model_name
 from freqtrade_mlpipe.integration.freqai_settings import KEYS, check_keys, model_config
 from freqtrade_mlpipe.integration.freqai_statistics import recent_statistics, rolling_statistics
 from freqtrade_mlpipe.integration.freqai_store import (
@@ -53,6 +53,7 @@ from freqtrade_mlpipe.integration.freqai_window import (
     train_window,
 )
 from freqtrade_mlpipe.registry import ModelRegistry
+from freqtrade_mlpipe.registry.catalogue import check_model_name
 from freqtrade_mlpipe.registry.report import Check
 from freqtrade_mlpipe.tuning import Recipe
 from tests.features.market import random_walk
@@ -502,6 +503,28 @@ def test_different_pairs_have_different_names(pairs):
     slugs = [pair_slug(pair) for pair in pairs]
     assert len(set(slugs)) == len(slugs)
     assert all("/" not in slug and ":" not in slug for slug in slugs)
+
+
+_words = st.text("ab.-_ &:/é", min_size=1, max_size=4)
+_named = st.tuples(_words, _words, st.just("") | _words.map("&".__add__))
+
+
+@given(st.sets(_named, min_size=2, max_size=6))
+def test_different_identifiers_pairs_and_targets_have_different_models(named):
+    names = {model_name(*one) for one in named}
+    assert len(names) == len(named)
+    for name in names:
+        check_model_name(name)
+
+
+def test_long_names_stay_apart_and_are_no_longer_than_a_name_may_be():
+    names = {
+        model_name("x" * 120, pair, target) for pair in ("A/B", "A/C") for target in ("", "&a")
+    }
+    assert len(names) == 4
+    assert {len(name) for name in names} == {100}
+    assert model_name("id", "BTC/USDT:USDT") != model_name("id", "BTC/USDT", "&USDT")
+    assert model_name("id", "A/B", "&-a") != model_name("id", "A/B", "&a")
 
 
 def origin(key: str = "k") -> Origin:
