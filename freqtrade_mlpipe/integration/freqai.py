@@ -32,6 +32,7 @@ from freqtrade_mlpipe.integration.freqai_kitchen import (
 from freqtrade_mlpipe.integration.freqai_labels import Horizons, Labels, horizon_of
 from freqtrade_mlpipe.integration.freqai_live import Retraining
 from freqtrade_mlpipe.integration.freqai_record import RunRecord
+from freqtrade_mlpipe.integration.freqai_rows import Plan
 from freqtrade_mlpipe.integration.freqai_settings import check_keys, model_config
 from freqtrade_mlpipe.integration.freqai_statistics import recent_statistics, rolling_statistics
 from freqtrade_mlpipe.integration.freqai_targets import (
@@ -39,7 +40,7 @@ from freqtrade_mlpipe.integration.freqai_targets import (
     classifier_targets,
     regression_targets,
 )
-from freqtrade_mlpipe.integration.freqai_window import Plan, WindowModel
+from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.tuning import Recipe
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from freqtrade.strategy import IStrategy
 import freqtrade_mlpipe
 from freqtrade_mlpipe.exceptions import BundleError, MLPipeError, TrainingError
 from freqtrade_mlpipe.features.expansion import CorrelatedTables
+from freqtrade_mlpipe.integration.freqai_coverage import Coverage, say_coverage
 from freqtrade_mlpipe.integration.freqai_gate import Decision, decide
 from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeKitchen, feature_matrix
 from freqtrade_mlpipe.integration.freqai_labels import Labels
+from freqtrade_mlpipe.integration.freqai_rows import Judged, WindowRows, judged_rows
 from freqtrade_mlpipe.integration.freqai_store import (
     Origin,
     content_key,
@@ -32,13 +34,7 @@ from freqtrade_mlpipe.integration.freqai_store import (
     window_folder,
     write_predictions,
 )
-from freqtrade_mlpipe.integration.freqai_window import (
-    Judged,
-    WindowModel,
-    WindowRows,
-    judged_rows,
-    train_window,
-)
+from freqtrade_mlpipe.integration.freqai_window import WindowModel, train_window
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.freqai import MLPipeFreqaiModel
@@ -46,37 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_COLUMN = "mlpipe_model"
-
-
-@dataclass
-class Coverage:
-    """How much of what was asked for got a prediction."""
-
-    n_candles: int = 0
-    n_predicted: int = 0
-    n_windows: int = 0
-    n_failed: int = 0
-    n_refused: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, other: Coverage) -> None:
-        """Count another pair's."""
-        for name in ("n_candles", "n_predicted", "n_windows", "n_failed", "n_refused"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.problems += other.problems
-
-    def figures(self) -> dict[str, float]:
-        """As metrics."""
-        names = ("n_candles", "n_predicted", "n_windows", "n_failed", "n_refused")
-        share = self.n_predicted / self.n_candles if self.n_candles else 0.0
-        return {"coverage": share} | {name: float(getattr(self, name)) for name in names}
-
-    def __str__(self) -> str:
-        share = self.n_predicted / self.n_candles if self.n_candles else 0.0
-        return (
-            f"predictions for {self.n_predicted:,} of {self.n_candles:,} candles ({share:.1%}); {self.n_windows} "
-            f"windows, {self.n_failed} failed and {self.n_refused} refused by the gate"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,12 +145,12 @@ class BacktestRun:
             whole = whole.assign(**dict.fromkeys(labels.columns(), np.nan))
         coverage.n_candles, coverage.n_predicted = len(whole), int((whole["do_predict"] == 1).sum())
         self.total.add(coverage)
-        _say(coverage, f"FreqAI, {pair}", time.perf_counter() - started)
+        say_coverage(coverage, f"FreqAI, {pair}", time.perf_counter() - started)
         return frame, whole
 
     def finish(self) -> None:
         """Say how much of all pairs was predicted, and close the run's record."""
-        _say(self.total, "FreqAI, all pairs")
+        say_coverage(self.total, "FreqAI, all pairs")
         self.owner.record.finish(self.total.figures())
         self.total = Coverage()
         self._correlated.clear()
@@ -320,14 +285,6 @@ def prediction_table(
 
 def _nothing(ahead: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"date": ahead.index, "do_predict": 0})
-
-
-def _say(coverage: Coverage, what: str, seconds: float | None = None) -> None:
-    say = logger.warning if coverage.n_failed or coverage.n_predicted == 0 else logger.info
-    took = "" if seconds is None else f" in {seconds:.1f} s"
-    say("%s: %s%s.", what, coverage, took)
-    for problem in coverage.problems if seconds is None else ():
-        logger.warning("raised exception: %s", problem)
 
 
 def _settings(owner: MLPipeFreqaiModel) -> str:

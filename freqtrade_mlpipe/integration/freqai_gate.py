@@ -7,7 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
-from freqtrade_mlpipe.integration.freqai_window import Judged, WindowModel
+from freqtrade_mlpipe.integration.freqai_rows import Judged
+from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.metrics import BLOCK_HORIZONS, LOSS_METRICS, paired_difference
 from freqtrade_mlpipe.registry.report import Check
 

@@ -20,8 +20,9 @@ from freqtrade_mlpipe.integration.freqai_kitchen import (
     feature_matrix,
     tell_kitchen,
 )
+from freqtrade_mlpipe.integration.freqai_rows import WindowRows
 from freqtrade_mlpipe.integration.freqai_store import Origin, content_key, save_window
-from freqtrade_mlpipe.integration.freqai_window import WindowModel, WindowRows, train_window
+from freqtrade_mlpipe.integration.freqai_window import WindowModel, train_window
 
 if TYPE_CHECKING:
     from freqtrade_mlpipe.integration.freqai import MLPipeFreqaiModel

@@ -27,6 +27,7 @@ from freqtrade_mlpipe.integration.freqai_kitchen import MLPipeDrawer
 from freqtrade_mlpipe.integration.freqai_labels import Labels, horizon_of
 from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_record import RunRecord, model_name
+from freqtrade_mlpipe.integration.freqai_rows import Plan, WindowRows, judged_rows
 from freqtrade_mlpipe.integration.freqai_settings import KEYS, check_keys, model_config
 from freqtrade_mlpipe.integration.freqai_statistics import recent_statistics, rolling_statistics
 from freqtrade_mlpipe.integration.freqai_store import (
@@ -46,12 +47,7 @@ from freqtrade_mlpipe.integration.freqai_targets import (
     measure_horizon,
     regression_targets,
 )
-from freqtrade_mlpipe.integration.freqai_window import (
-    Plan,
-    WindowRows,
-    judged_rows,
-    train_window,
-)
+from freqtrade_mlpipe.integration.freqai_window import train_window
 from freqtrade_mlpipe.registry import ModelRegistry
 from freqtrade_mlpipe.registry.catalogue import check_model_name
 from freqtrade_mlpipe.registry.report import Check
