@@ -222,7 +222,7 @@ def test_regression_with_freqais_own_test_settings(freqai: Freqai, model_type: s
         feature_parameters={"DI_threshold": 0.9, "use_SVM_to_remove_outliers": True, "weight_factor": 0.9,
                             "buffer_train_data_candles": 10, "stratify_training_data": 0,
                             "shuffle_after_split": False, "principal_component_analysis": False},
-        model_training_parameters={"model_type": model_type},
+        model_training_parameters={"model_type": model_type, "n_estimators": 10},
         fit_live_predictions_candles=50, extra_returns_per_train={"&-extra": 1.5},
     )  # fmt: skip
     assert freqai.run("Number", "MLPipeRegressor") == 0

@@ -572,7 +572,7 @@ def test_bots_versions_are_pruned_but_for_the_newest_of_each_verdict_and_tagged_
     record, rows = RunRecord(mlpipe, config), window(400)
     model, _ = train_window(rows, plan())
     registry = ModelRegistry(directory=tmp_path / "store")
-    for number, accepted in enumerate([True, False, True, False, True, False]):
+    for number, accepted in enumerate([True, False, True, True, False]):
         folder = tmp_path / f"sub-train-A_B_170000000{number}"
         save_window(
             folder, model, rows.features, replace(origin(), trained_at=1_700_000_000 + number)
@@ -582,7 +582,7 @@ def test_bots_versions_are_pruned_but_for_the_newest_of_each_verdict_and_tagged_
         if number == 0:
             registry.tag_model("freqai.id.A_B", "1", add=["mine"])
     versions = registry.get_all_versions("freqai.id.A_B")
-    assert [version.version for version in versions] == ["6", "5", "1"]
+    assert [version.version for version in versions] == ["5", "4", "1"]
 
 
 def test_cached_predictions_come_back_as_they_were_and_missing_classes_stay_missing(tmp_path):
