@@ -158,7 +158,7 @@ def train_window(rows: WindowRows, plan: Plan) -> tuple[WindowModel, Judged]:
         members=tuple(members),
         feature_names=tuple(map(str, features.columns)),
         horizon_candles=rows.horizon_candles,
-        statistics=_statistics(rows.targets, labels.iloc[train]),
+        statistics=_statistics(rows.targets, labels, train),
         metrics=metrics,
         parameters=found,
         guard=guard,
@@ -215,11 +215,13 @@ def _scores(data: TrainingData, judge: Ints, proba: Floats, position: Signs) -> 
     return {**scores, LOSS_METRICS[data.task]: loss}
 
 
-def _statistics(targets: Sequence[Target], labels: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def _statistics(
+    targets: Sequence[Target], labels: pd.DataFrame, train: Ints
+) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     for target in targets:
         if pd.api.types.is_numeric_dtype(labels[target.name].dtype):
-            values = labels[target.name].to_numpy(np.float64)
+            values = labels[target.name].to_numpy(np.float64)[train]
             found[target.name] = (float(values.mean()), float(values.std()))
         found |= {str(name): (0.0, 0.0) for name in target.classes}
     return found

@@ -210,7 +210,7 @@ def _moment(value: pd.Timestamp | None) -> datetime | None:
     if value is None or pd.isna(value):
         return None
     moment = value.tz_localize("UTC") if value.tzinfo is None else value.tz_convert("UTC")
-    return moment.floor("us").to_pydatetime()
+    return moment.to_pydatetime(warn=False)
 
 
 def _canonical_json(value: object) -> bytes:
