@@ -219,7 +219,7 @@ class _Expansion:
             frame = self.base
         else:
             frame = _prepare(self.candles(pair, timeframe), pair, timeframe)
-        metadata = {"pair": pair, "tf": timeframe}
+        metadata, candles = {"pair": pair, "tf": timeframe}, set(frame.columns)
         features: dict[str, FloatArray] = {}
         others: dict[str, pd.Series] = {}
 
@@ -228,7 +228,9 @@ class _Expansion:
             returned = call(
                 self.strategy, method, frame.copy(), frame["date"], owner, *period, **metadata
             )
-            for name in returned.columns.difference(frame.columns, sort=False):
+            for name in dict.fromkeys(returned.columns):
+                if name in candles:
+                    continue
                 if is_feature(name):
                     features[f"{name}_{suffix}"] = as_float(returned[name], owner)
                 elif pair == self.pair:  # feature_engineering_standard sees them

@@ -144,7 +144,11 @@ def feature_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     block = np.empty((len(frame), len(names)), dtype=np.float32, order="F")
     with np.errstate(over="ignore"):
         for k, name in enumerate(names):
-            block[:, k] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            column = frame[name]
+            plain = column.dtype == np.float64
+            block[:, k] = (
+                column.to_numpy() if plain else column.to_numpy(np.float64, na_value=np.nan)
+            )
     block[np.isinf(block)] = np.nan
     # Names are compared and looked up all the time: objects are, thirty times as fast as pandas' strings.
     columns = pd.Index(names, dtype=object)

@@ -64,7 +64,8 @@ class Labels:
 
     def _labels(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Labels of a frame, those that look beyond it missing."""
-        found = self._set_targets(frame.copy())
+        # A new frame, whose columns are copied on write by pandas 3, at once by pandas 2.
+        found = self._set_targets(pd.concat([frame], axis=1))
         labels = found[label_names(found)].set_axis(pd.DatetimeIndex(found["date"]), axis=0)
         words = [n for n in labels if not pd.api.types.is_numeric_dtype(labels[n].dtype)]
         # Each window cuts, compares and counts them: objects are, several times as fast as pandas' strings.

@@ -20,7 +20,7 @@ from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.baseline import drift_baseline
-from freqtrade_mlpipe.registry.bundle import BundleContent, write_bundle
+from freqtrade_mlpipe.registry.bundle import BundleContent, bundle_files
 from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_file
 from freqtrade_mlpipe.registry.loading import load_bundle
 from freqtrade_mlpipe.registry.selftest import MAX_ROWS, selftest_from_rows
@@ -85,10 +85,12 @@ def save_window(
     synced : see `write_folder`; False for the models of a backtest, which are trained again where they are damaged.
     """
     with whole_directory(folder, replace=True) as unfinished:
-        digests = [
-            write_bundle(unfinished / f"{k}", _content(model, k, learned, origin), synced=synced)
-            for k in range(len(model.targets))
-        ]
+        digests = []
+        for k in range(len(model.targets)):
+            files, digest = bundle_files(_content(model, k, learned, origin))
+            digests.append(digest)
+            for name, data in files.items():
+                write_file(unfinished / f"{k}" / name, data, synced=synced)
         guard = None if model.guard is None else model.guard.to_bytes()
         if guard is not None:
             write_file(unfinished / GUARD_FILE, guard, synced=synced)
@@ -240,11 +242,14 @@ def stored_key(folder: Path) -> str | None:
 
 def row_digests(frame: pd.DataFrame) -> list[bytes]:
     """SHA-256 of each row's date and numbers: windows that overlap need not read their rows again."""
+    if frame.empty:
+        return []
     dates = pd.DatetimeIndex(frame.index).as_unit("ns").asi8
     values = np.ascontiguousarray(frame.to_numpy())
+    rows = np.hstack([part.view(np.uint8).reshape(len(frame), -1) for part in (dates, values)])
+    width, data = rows.shape[1], memoryview(rows.tobytes())
     return [
-        hashlib.sha256(date.tobytes() + row.tobytes()).digest()
-        for date, row in zip(dates, values, strict=True)
+        hashlib.sha256(data[start : start + width]).digest() for start in range(0, len(data), width)
     ]
 
 

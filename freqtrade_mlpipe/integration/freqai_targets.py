@@ -42,7 +42,7 @@ def measure_horizon(set_targets: SetTargets, frame: pd.DataFrame) -> int | None:
     frame : DataFrame
         Candles and whatever the targets are made of, on ascending rows.
     """
-    frame = frame.tail(_PROBED_CANDLES)
+    frame = frame.iloc[-_PROBED_CANDLES:]  # which copies nothing, as tail does
     frame = frame.set_axis(pd.RangeIndex(len(frame)), axis=0)
     floats = [name for name, kind in frame.dtypes.items() if pd.api.types.is_float_dtype(kind)]
     numbers = frame[floats].astype(np.float64)

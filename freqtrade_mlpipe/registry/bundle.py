@@ -151,6 +151,13 @@ def write_bundle(directory: Path | str, content: BundleContent, *, synced: bool 
     BundleError
         `directory` exists and is not empty, there is no member, or the content cannot be described.
     """
+    files, digest = bundle_files(content)
+    write_folder(Path(directory), files, synced=synced)
+    return digest
+
+
+def bundle_files(content: BundleContent) -> tuple[dict[str, bytes], str]:
+    """The files of a bundle by name, the manifest last, and its digest: see `write_bundle`."""
     files: dict[str, bytes] = {}
     for k, member in enumerate(content.members):
         files |= {f"members/{k}/{name}": data for name, data in member.to_files().items()}
@@ -161,8 +168,7 @@ def write_bundle(directory: Path | str, content: BundleContent, *, synced: bool 
     for name in files:
         check_name(name)
     manifest = _canonical_json(_describe(content, files).model_dump(mode="json"))
-    write_folder(Path(directory), {**files, MANIFEST_FILE: manifest}, synced=synced)
-    return sha256(manifest)
+    return {**files, MANIFEST_FILE: manifest}, sha256(manifest)
 
 
 def member_entry(member: Member) -> MemberEntry:
