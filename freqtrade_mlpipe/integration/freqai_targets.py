@@ -107,10 +107,11 @@ class Target:
             return np.where(np.isfinite(found), found, np.nan)
         classes = pd.Index(list(self.classes), dtype=object)
         codes = classes.get_indexer(pd.Index(values, dtype=object))
-        strange = values[codes < 0].dropna()
+        unknown = values.to_numpy(dtype=object)[codes < 0]
+        strange = unknown[~pd.isna(unknown)]
         if len(strange):
             raise TrainingError(
-                f"{self.name} has the class {strange.iloc[0]!r}, which is none of {list(self.classes)}. Name all of "
+                f"{self.name} has the class {strange[0]!r}, which is none of {list(self.classes)}. Name all of "
                 "them in mlpipe.freqai.classes."
             )
         first = CLASSES[0] if self.task == "three_class" else 0.0
