@@ -50,6 +50,7 @@ from freqtrade_mlpipe.integration.freqai_targets import (
 from freqtrade_mlpipe.integration.freqai_window import train_window
 from freqtrade_mlpipe.registry import ModelRegistry
 from freqtrade_mlpipe.registry.catalogue import check_model_name
+from freqtrade_mlpipe.registry.files import write_file
 from freqtrade_mlpipe.registry.report import Check
 from freqtrade_mlpipe.tuning import Recipe
 from tests.features.market import random_walk
@@ -720,8 +721,10 @@ def test_killed_saving_leaves_the_old_model(tmp_path, monkeypatch):
     folder = tmp_path / "sub-train-A_B_1700000000"
     save_window(folder, train_window(rows, plan())[0], rows.features, origin("old"))
 
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+    def killed(path: Path, data: bytes, **options: Any) -> None:
+        if path.name == "window.json":
+            raise KeyboardInterrupt
+        write_file(path, data, **options)
 
     monkeypatch.setattr("freqtrade_mlpipe.integration.freqai_store.write_file", killed)
     with pytest.raises(KeyboardInterrupt):
