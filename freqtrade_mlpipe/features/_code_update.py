@@ -19,6 +19,7 @@ _ENTRY = 24
 """Numbers read, kept or given out together. Fewer mean more calls; more mean more names alive, and 256 are quick to
 reach."""
 _NAME = re.compile(r"\bv\d+\b")
+_SIZE = re.compile(r"\b(?:un)?pack(\d+)\(")
 
 
 def _is_transcendental(node: Node) -> bool:
@@ -53,6 +54,7 @@ def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]
         part = [text[current(plan.outputs[k])] for k in columns[first : first + _ENTRY]]
         body.when_known(f"pack{len(part)}(row, {8 * first}, {', '.join(part)})")
     order = sorted(range(len(columns)), key=columns.__getitem__)
+    statements = body.lines()
     lines = [
         "def build(memory, states):",
         f"    ({''.join(f'state{number}, ' for number in range(len(plan.kernels)))}) = states",
@@ -60,14 +62,14 @@ def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]
         "    take, turn = np.frombuffer(row).take, 0",
         *(
             f"    pack{n}, unpack{n} = Struct('{n}d').pack_into, Struct('{n}d').unpack_from"
-            for n in range(1, _ENTRY + 1)
+            for n in sorted({int(n) for line in statements for n in _SIZE.findall(line)})
         ),
         *(f"    {line}" for line in setup),
         f"    def update({', '.join(inputs)}):",
         "        nonlocal turn",
         *(f"        {line}" for line in _turns(rings)),
         "        turn += 1",
-        *(f"        {line}" for line in body.lines()),
+        *(f"        {line}" for line in statements),
         "        return take(order)",
         "    return update",
     ]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.features._windows import FloatArray
-from freqtrade_mlpipe.features.parts import open_seconds
+from freqtrade_mlpipe.features.candles import open_seconds
 
 _NUMBERS = ("boolean", "integer", "floating", "integer-na", "mixed-integer-float", "empty")
 """What `infer_dtype` calls an object column that holds numbers, as a shifted bool column does."""

@@ -14,6 +14,8 @@ from freqtrade_mlpipe.exceptions import DataError
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""Steps of pandas' units of time in a second."""
 _UTC = ("UTC", "Etc/UTC", "UTC+00:00", "+00:00", "tzutc()")
 
 
@@ -155,6 +157,12 @@ def _check_dates(df: pd.DataFrame, owner: str) -> None:
             f"{owner}{len(same)} dates are duplicated, first {date.iloc[same[0]]}. "
             "Drop duplicates by date."
         )
+
+
+def open_seconds(dates: pd.Series) -> NDArray[np.int64]:
+    """Open times of candles in seconds since 1970 (UTC), shape (n,)."""
+    array: Any = dates.array  # an index would take as long to make as a feature
+    return np.asarray(array.asi8 // PER_SECOND[array.unit])
 
 
 def _nanoseconds(date: pd.Series) -> NDArray[np.int64]:

@@ -35,8 +35,7 @@ from freqtrade_mlpipe.config import ExpansionConfig, timeframe_length
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.features._strategy_methods import FreqaiFeatures, as_float, call, is_feature
 from freqtrade_mlpipe.features._windows import FloatArray
-from freqtrade_mlpipe.features.candles import COLUMNS, validate_candles
-from freqtrade_mlpipe.features.parts import open_seconds
+from freqtrade_mlpipe.features.candles import COLUMNS, open_seconds, validate_candles
 
 Positions = NDArray[np.int64]
 CandleSource = Callable[[str, str], pd.DataFrame]

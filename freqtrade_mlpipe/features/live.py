@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features._block import Block
-from freqtrade_mlpipe.features.candles import COLUMNS, column_array
+from freqtrade_mlpipe.features.candles import COLUMNS, PER_SECOND, column_array
 from freqtrade_mlpipe.features.indicator import FeatureColumn
 from freqtrade_mlpipe.features.stream import FeatureStream
 
 _MOST_NEW = 30
 """With more new candles than these a new window is quicker."""
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class LiveBlock:
@@ -163,7 +162,7 @@ def _read(df: pd.DataFrame) -> _Frame | None:
     if not all(isinstance(column, np.ndarray) for column in columns):
         return None
     dtypes = (date.dtype, *(column.dtype for column in columns))
-    return _Frame(dtypes, (date.asi8, *columns), _PER_SECOND[date.dtype.unit])
+    return _Frame(dtypes, (date.asi8, *columns), PER_SECOND[date.dtype.unit])
 
 
 class _Held:

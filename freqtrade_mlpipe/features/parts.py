@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from freqtrade_mlpipe.config import FeatureConfig, timeframe_length
 from freqtrade_mlpipe.exceptions import ConfigError
 from freqtrade_mlpipe.features._block import Block
+from freqtrade_mlpipe.features.candles import open_seconds
 from freqtrade_mlpipe.features.catalogue import named_columns, select_columns
 from freqtrade_mlpipe.features.columns import shift_block
 from freqtrade_mlpipe.features.frames import FrameKey, Frames
 from freqtrade_mlpipe.features.indicator import FeatureColumn
 
 _SHIFTED = "_shift-"
-_NANOSECONDS = 1_000_000_000
 
 
 class Part(Protocol):
@@ -268,12 +268,6 @@ class Ranks:
         aligned = block[np.minimum(row, len(others) - 1)]
         aligned[~found] = np.nan
         return aligned
-
-
-def open_seconds(dates: pd.Series) -> NDArray[np.int64]:
-    """Seconds since the epoch, shape (n,)."""
-    stamps = pd.DatetimeIndex(dates).as_unit("ns").asi8
-    return np.asarray(stamps // _NANOSECONDS)
 
 
 def _seconds(timeframe: str) -> int:

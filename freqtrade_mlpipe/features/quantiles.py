@@ -10,20 +10,14 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def sorted_columns(block: Block) -> tuple[Block, Counts]:
-    """Each column in ascending order, NaN last, shape (k, n), and its number of values that are not NaN, shape (k,).
+def sort_in_place(columns: Block) -> Counts:
+    """Sort each column in ascending order, NaN last; its number of values that are not NaN, shape (k,).
 
     Parameters
     ----------
-    block : array of shape (n, k)
+    columns : array of shape (k, n)
+        The columns one after the other; they are overwritten.
     """
-    # astype copies: transposed columns lie one after the other.
-    columns = block.T.astype(np.float32, order="C", copy=True)
-    return columns, sort_in_place(columns)
-
-
-def sort_in_place(columns: Block) -> Counts:
-    """As `sorted_columns`, of columns that lie one after the other, shape (k, n), and may be overwritten."""
     columns.sort(axis=1)
     last = columns[:, -1:] if columns.shape[1] else columns
     if not np.isnan(last).any():
@@ -32,13 +26,14 @@ def sort_in_place(columns: Block) -> Counts:
 
 
 def quantiles_of_sorted(columns: Block, counts: Counts, shares: ArrayLike) -> Floats:
-    """Linearly interpolated quantiles of what `sorted_columns` gives, shape (k, n_shares).
+    """Linearly interpolated quantiles of columns that `sort_in_place` sorted, shape (k, n_shares).
 
     The bits of ``np.quantile(column[~np.isnan(column)].astype(float), shares)``. A column without values gives NaN.
 
     Examples
     --------
-    >>> columns, counts = sorted_columns(np.array([[3], [1], [2], [np.nan]], dtype=np.float32))
+    >>> columns = np.array([[3, 1, 2, np.nan]], dtype=np.float32)
+    >>> counts = sort_in_place(columns)
     >>> quantiles_of_sorted(columns, counts, [0.25, 0.5]).tolist()
     [[1.5, 2.0]]
     """

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import MLPipeConfig
 from freqtrade_mlpipe.features import Frames
+from freqtrade_mlpipe.features.candles import open_seconds
 from freqtrade_mlpipe.integration import window as names
 from freqtrade_mlpipe.integration.notify import Notifier
-from freqtrade_mlpipe.integration.question import Question, open_second, open_seconds, shared_time
+from freqtrade_mlpipe.integration.question import Question, open_second, shared_time
 from freqtrade_mlpipe.integration.records import Said, live_predictions
 from freqtrade_mlpipe.integration.speakers import Speakers
 from freqtrade_mlpipe.integration.voice import Look, Spoken, Voice
@@ -117,10 +118,7 @@ class Answering:
 
         Candles that were answered keep their answer; the others are answered now, if they can be.
         """
-        empty = names.empty_columns(self._config.labels.task)
-        columns: Columns = {
-            name: np.full(len(dataframe), nothing) for name, nothing in empty.items()
-        }
+        columns: Columns = {}
         try:
             question = self._question(dataframe, pair)
             columns = question.columns
@@ -133,13 +131,17 @@ class Answering:
                 _PREDICTIONS, f"{pair}: no predictions, {type(error).__name__}: {error}", pair
             )
             logger.debug("%s: no predictions", pair, exc_info=True)
-        return columns
+        return columns or self._no_answers(len(dataframe))
+
+    def _no_answers(self, n_candles: int) -> Columns:
+        empty = names.empty_columns(self._config.labels.task)
+        return {name: np.full(n_candles, nothing) for name, nothing in empty.items()}
 
     def _question(self, dataframe: pd.DataFrame, pair: str) -> Question:
         speakers = self._speakers(pair)
         voices = [] if speakers is None else speakers.voices
         tasks = {voice.task for voice in voices} | {self._config.labels.task}
-        seconds = open_seconds(dataframe)
+        seconds = open_seconds(dataframe["date"])
         window = self._windows.get(pair)
         columns, rows = (window or Window()).over(seconds, names.empty_columns(*sorted(tasks)))
         return Question(dataframe, pair, speakers, seconds, columns, rows, window is None)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 logger = logging.getLogger(__name__)
 
+_COUNTS = ("n_candles", "n_predicted", "n_windows", "n_failed", "n_refused")
+
 
 @dataclass
 class Coverage:
@@ -19,22 +21,24 @@ class Coverage:
     n_refused: int = 0
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def share(self) -> float:
+        """Of the candles that got a prediction."""
+        return self.n_predicted / self.n_candles if self.n_candles else 0.0
+
     def add(self, other: Coverage) -> None:
         """Count another pair's."""
-        for name in ("n_candles", "n_predicted", "n_windows", "n_failed", "n_refused"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.problems += other.problems
 
     def figures(self) -> dict[str, float]:
         """As metrics."""
-        names = ("n_candles", "n_predicted", "n_windows", "n_failed", "n_refused")
-        share = self.n_predicted / self.n_candles if self.n_candles else 0.0
-        return {"coverage": share} | {name: float(getattr(self, name)) for name in names}
+        return {"coverage": self.share} | {name: float(getattr(self, name)) for name in _COUNTS}
 
     def __str__(self) -> str:
-        share = self.n_predicted / self.n_candles if self.n_candles else 0.0
         return (
-            f"predictions for {self.n_predicted:,} of {self.n_candles:,} candles ({share:.1%}); {self.n_windows} "
+            f"predictions for {self.n_predicted:,} of {self.n_candles:,} candles ({self.share:.1%}); {self.n_windows} "
             f"windows, {self.n_failed} failed and {self.n_refused} refused by the gate"
         )
 

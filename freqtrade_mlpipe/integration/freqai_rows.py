@@ -16,7 +16,7 @@ from freqtrade_mlpipe.integration.freqai_outliers import OutlierGuard
 from freqtrade_mlpipe.integration.freqai_settings import judged_share
 from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.splits import tail_slices
-from freqtrade_mlpipe.tuning import Recipe, take_rows
+from freqtrade_mlpipe.tuning import Recipe, row_totals, take_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,8 +136,7 @@ def guard_of(split: Split, plan: Plan) -> OutlierGuard | None:
 
 def _complete(rows: WindowRows, numbers: Mapping[str, Floats]) -> Ints:
     """Positions of rows with all features and targets."""
-    # Of single precision no sum in double precision overflows: it is finite where all features are.
-    whole = np.isfinite(rows.features.to_numpy().sum(axis=1, dtype=np.float64))
+    whole = np.isfinite(row_totals(rows.features))
     for labels in numbers.values():
         whole &= ~np.isnan(labels)
     found = np.flatnonzero(whole)

@@ -21,7 +21,13 @@ from freqtrade_mlpipe.integration.freqai_targets import Target
 from freqtrade_mlpipe.integration.freqai_window import WindowModel
 from freqtrade_mlpipe.registry.baseline import drift_baseline
 from freqtrade_mlpipe.registry.bundle import BundleContent, bundle_files
-from freqtrade_mlpipe.registry.files import read_file, sha256, whole_directory, write_file
+from freqtrade_mlpipe.registry.files import (
+    read_file,
+    sha256,
+    whole_directory,
+    write_file,
+    write_files,
+)
 from freqtrade_mlpipe.registry.loading import load_bundle
 from freqtrade_mlpipe.registry.selftest import MAX_ROWS, selftest_from_rows
 from freqtrade_mlpipe.registry.tables import arrow_file, decode_table, encode_columns
@@ -89,8 +95,7 @@ def save_window(
         for k in range(len(model.targets)):
             files, digest = bundle_files(_content(model, k, learned, origin))
             digests.append(digest)
-            for name, data in files.items():
-                write_file(unfinished / f"{k}" / name, data, synced=synced)
+            write_files(unfinished / f"{k}", files, synced=synced)
         guard = None if model.guard is None else model.guard.to_bytes()
         if guard is not None:
             write_file(unfinished / GUARD_FILE, guard, synced=synced)

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from freqtrade_mlpipe.features.candles import PER_SECOND
 from freqtrade_mlpipe.integration.records import Said
 from freqtrade_mlpipe.integration.speakers import Speakers
 from freqtrade_mlpipe.integration.voice import Look, Voice
 from freqtrade_mlpipe.integration.window import Columns
-
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 @dataclass(eq=False)
@@ -56,13 +55,7 @@ def shared_time(questions: Sequence[Question]) -> Iterator[None]:
         question.latency_ms += share
 
 
-def open_seconds(dataframe: pd.DataFrame) -> NDArray[np.int64]:
-    """Open times of the candles in seconds since 1970 (UTC)."""
-    dates: Any = dataframe["date"].array  # an index would take as long to make as a feature
-    return np.asarray(dates.asi8 // _PER_SECOND[dates.unit])
-
-
 def open_second(dataframe: pd.DataFrame) -> int:
-    """Open time of the newest candle, as `open_seconds`."""
+    """Open time of the newest candle, as `features.candles.open_seconds`."""
     dates: Any = dataframe["date"].array
-    return int(dates.asi8[-1] // _PER_SECOND[dates.unit])
+    return int(dates.asi8[-1] // PER_SECOND[dates.unit])

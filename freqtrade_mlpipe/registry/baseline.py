@@ -92,7 +92,7 @@ def stability_index(baseline: Mapping[str, Any], X: pd.DataFrame) -> pd.Series[f
 
 
 def _bins(columns: np.ndarray, counts: np.ndarray, n_bins: int) -> list[dict[str, Any]]:
-    """Bins of the columns that `sorted_columns` gives."""
+    """Bins of columns that `sort_in_place` sorted."""
     n_rows = columns.shape[1]
     shares = np.linspace(0, 1, n_bins + 1)[1:-1]
     edges = quantiles_of_sorted(columns, counts, shares)

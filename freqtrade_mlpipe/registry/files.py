@@ -209,8 +209,7 @@ def write_folder(directory: Path, contents: Mapping[str, bytes], *, synced: bool
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise BundleError(f"{directory} exists already. Name a new folder, or remove it.")
         with whole_directory(directory) as unfinished:
-            for name, data in contents.items():
-                write_file(unfinished / check_name(name), data, synced=synced)
+            write_files(unfinished, contents, synced=synced)
     except OSError as error:
         raise BundleError(f"Cannot write the bundle {directory}: {error}.") from error
 
@@ -254,6 +253,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def write_files(directory: Path, contents: Mapping[str, bytes], *, synced: bool = True) -> None:
+    """Write files by name into a folder that is not in its place yet; `synced`: see `write_folder`."""
+    for name, data in contents.items():
+        write_file(directory / check_name(name), data, synced=synced)
 
 
 def write_file(path: Path, data: bytes, *, synced: bool = True) -> None:

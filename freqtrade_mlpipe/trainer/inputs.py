@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from freqtrade_mlpipe.config import CLASSES, Task
 from freqtrade_mlpipe.exceptions import TrainingError
 from freqtrade_mlpipe.trainer.clock import Clock, clock_of, time_order
-from freqtrade_mlpipe.tuning import TrainingData
+from freqtrade_mlpipe.tuning import TrainingData, row_totals
 
 Floats = NDArray[np.float64]
 
@@ -87,8 +87,7 @@ def check_inputs(
     if extras.horizon_candles is not None and extras.horizon_candles < 1:
         raise TrainingError(f"horizon_candles must be ≥ 1, found {extras.horizon_candles}.")
     frame = _frame(X, y)
-    # Of single precision no sum in double precision overflows: it is finite where all features are.
-    totals = frame.to_numpy().sum(axis=1, dtype=np.float64)
+    totals = row_totals(frame)
     if not np.isfinite(totals).all():
         _require_usable(frame)
     clock = clock_of(frame.index, extras.candle, starts_after)

@@ -1,6 +1,6 @@
 """Hyperparameter search over purged folds, and the fit of one training slice."""
 
-from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData, take_rows
+from freqtrade_mlpipe.tuning.data import Floats, Ints, TrainingData, row_totals, take_rows
 from freqtrade_mlpipe.tuning.ordered import in_order, n_cores
 from freqtrade_mlpipe.tuning.parameters import parameter_importance
 from freqtrade_mlpipe.tuning.prepared import (
@@ -38,6 +38,7 @@ __all__ = [
     "portfolio_returns",
     "prepare_fold",
     "prepare_slice",
+    "row_totals",
     "slice_shares",
     "take_rows",
     "traded_returns",

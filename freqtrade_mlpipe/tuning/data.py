@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import Task
+from freqtrade_mlpipe.splits.fold import nanoseconds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,6 +21,14 @@ def take_rows(X: pd.DataFrame, rows: Ints) -> pd.DataFrame:
     if len(rows) and (np.diff(rows) == 1).all():
         return X.iloc[rows[0] : rows[-1] + 1]
     return X.iloc[rows]
+
+
+def row_totals(X: pd.DataFrame) -> Floats:
+    """Sum of each row, shape (n,): finite where all features are, for no sum of float32 overflows float64.
+
+    NaN where a feature is, or infinities of both signs are.
+    """
+    return np.asarray(X.to_numpy().sum(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +76,7 @@ class TrainingData:
     @cached_property
     def nanoseconds(self) -> tuple[Ints, Ints]:
         """`dates` and `known_at` in nanoseconds since the epoch, each of shape (n,)."""
-        date, known = (times.as_unit("ns").asi8 for times in (self.dates, self.known_at))
-        return date, known
+        return nanoseconds(self.dates), nanoseconds(self.known_at)
 
     def __len__(self) -> int:
         return len(self.y)

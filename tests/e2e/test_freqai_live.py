@@ -25,8 +25,8 @@ import os
 import signal
 from pathlib import Path
 
-from freqtrade_mlpipe.integration import freqai_store
 from freqtrade_mlpipe.integration.freqai import MLPipeFreqaiClassifier
+from freqtrade_mlpipe.registry import files
 
 
 class DiesWhileSaving(MLPipeFreqaiClassifier):
@@ -34,7 +34,7 @@ class DiesWhileSaving(MLPipeFreqaiClassifier):
 
     def __init__(self, config):
         super().__init__(config)
-        write, saves = freqai_store.write_file, []
+        write, saves = files.write_file, []
 
         def dying(path, data, **options):
             if path.name == "drift_baseline.json" and path.is_relative_to(Path(self.full_path)):
@@ -44,7 +44,7 @@ class DiesWhileSaving(MLPipeFreqaiClassifier):
                     os.kill(os.getpid(), signal.SIGKILL)
             write(path, data, **options)
 
-        freqai_store.write_file = dying
+        files.write_file = dying
 '''
 
 
