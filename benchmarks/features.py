@@ -33,6 +33,7 @@ from freqtrade_mlpipe.features._program import compile_program, trace
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 from freqtrade_mlpipe.features.candles import COLUMNS
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
+from freqtrade_mlpipe.features.stream import update_together
 from freqtrade_mlpipe.synthetic import Market, generate_market
 
 YEAR_5M = 105_120
@@ -253,6 +254,15 @@ def live() -> Iterator[Figure]:
         "<= 100 us",
         f"{whole / middle:.0f} x quicker than its window",
     )
+    streams = [FeatureStream(engineer.columns) for _ in range(20)]
+    for one in streams:
+        one.open(window)
+    together = sorted(
+        _measured(lambda: update_together(streams, [row] * len(streams)), time.process_time)  # noqa: B023
+        for row in rows
+    )
+    each = together[len(together) // 2] / len(streams)
+    yield "  of 20 pairs at once", f"{each * 1e6:.0f} us a pair", "", f"{each / middle:.2f} x alone"
     followed = LiveBlock(engineer.columns)
     followed.block(window)
     frames = [df.iloc[k : k + n].copy() for k in range(1, 500)]

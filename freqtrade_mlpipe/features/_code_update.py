@@ -34,7 +34,10 @@ def _template(node: Node) -> str:
 
 
 def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]:
-    """Source of `build(memory, states)`, which returns the function of a new candle, and the rings in its memory."""
+    """Source of `build(memory, states)`, which returns the function of a new candle, and the rings in its memory.
+
+    That takes how many candles came before (since it was built), and the inputs.
+    """
     nodes = [node for node in plan.order if node.operation != "missing"]
     text = Text(_occurrences(plan, nodes))
     for node in nodes:
@@ -59,16 +62,14 @@ def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]
         "def build(memory, states):",
         f"    ({''.join(f'state{number}, ' for number in range(len(plan.kernels)))}) = states",
         f"    row, order = bytearray({8 * len(columns)}), np.array({order}, dtype=np.intp)",
-        "    take, turn = np.frombuffer(row).take, 0",
+        "    take = np.frombuffer(row).take",
         *(
             f"    pack{n}, unpack{n} = Struct('{n}d').pack_into, Struct('{n}d').unpack_from"
             for n in sorted({int(n) for line in statements for n in _SIZE.findall(line)})
         ),
         *(f"    {line}" for line in setup),
-        f"    def update({', '.join(inputs)}):",
-        "        nonlocal turn",
+        f"    def update(turn, {', '.join(inputs)}):",
         *(f"        {line}" for line in _turns(rings)),
-        "        turn += 1",
         *(f"        {line}" for line in statements),
         "        return take(order)",
         "    return update",

@@ -73,14 +73,14 @@ def parts(n_rows: int, reach: int) -> Iterator[tuple[int, int, int]]:
 
 
 def resume_source(plan: Plan, rings: list[Ring]) -> str:
-    """Source of `resume(candles, target)`, which also opens the rings and the kernels' states and returns `build` of
-    them."""
+    """Source of `resume(candles, target)`, which also opens the rings and the kernels' states and returns what is
+    carried."""
     tails = _tails(rings)
     text = Text(_occurrences(plan, tails))
     _write_columns(plan.order, plan, text, "open", tails)
     _release(text.lines)
-    opened = _build_call(rings, len(plan.kernels), text)
-    lines = ("start = shift = 0", _BEGIN, *text.lines, _bound(plan), opened)
+    carried = _carried(rings, len(plan.kernels), text)
+    lines = ("start = shift = 0", _BEGIN, *text.lines, _bound(plan), *carried)
     return "\n".join(["def resume(candles, target):", *(f"    {line}" for line in lines)])
 
 
@@ -127,13 +127,14 @@ def packed(rings: Iterable[tuple[int, Iterable[NDArray[np.generic]]]]) -> bytear
     return memory
 
 
-def _build_call(rings: list[Ring], n_kernels: int, text: Text) -> str:
+def _carried(rings: list[Ring], n_kernels: int, text: Text) -> Iterator[str]:
     opened = []
     for ring in rings:
         tails = "".join(f"tail_{text[node]}, " for node in ring.nodes)
         opened.append(f"({ring.distance}, ({tails})), ")
     states = "".join(f"state{number}, " for number in range(n_kernels))
-    return f"return build(packed(({''.join(opened)})), ({states}))"
+    yield f"memory, states = packed(({''.join(opened)})), ({states})"
+    yield "return Carried(memory, states, build(memory, states))"
 
 
 def _source_of(node: Node, plan: Plan) -> tuple[Node, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from freqtrade_mlpipe.features._trace import Node, Scalar
 
@@ -25,6 +26,28 @@ class Ring(NamedTuple):
 
     distance: int
     nodes: list[Node]
+
+
+@dataclass(slots=True, eq=False)
+class Carried:
+    """What a pair takes along from candle to candle.
+
+    Attributes
+    ----------
+    memory : bytearray
+        Of its rings, one after the other.
+    states : tuple of callable
+        One a kernel: the numbers of the next candle → its value.
+    update : callable
+        The function of the next candle, of this pair alone.
+    turn : int
+        How many candles it has been taken on.
+    """
+
+    memory: bytearray
+    states: tuple[Callable[..., Any], ...]
+    update: Callable[..., Any]
+    turn: int = 0
 
 
 class Plan:

@@ -1,13 +1,13 @@
 """Feature columns as code: a function of a window, which also leaves the state behind, and one of a new candle.
 
 Each column is traced (`_trace`), the graph written out (`_code_update`, `_code_window`) and compiled, once for all
-pairs.
+pairs; or put into an order in which it is computed for many pairs at once (`_pairs`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
 from struct import Struct
@@ -19,14 +19,17 @@ from freqtrade_mlpipe.features import _windows as windows
 from freqtrade_mlpipe.features._block import Block, bound, write_column
 from freqtrade_mlpipe.features._code_update import update_source
 from freqtrade_mlpipe.features._code_window import fill_source, packed, parts, resume_source
-from freqtrade_mlpipe.features._plan import Plan, ordered
+from freqtrade_mlpipe.features._pairs import PairsProgram
+from freqtrade_mlpipe.features._plan import Carried, Plan, Ring, ordered
 from freqtrade_mlpipe.features._trace import FloatArray, Graph, Kernel, Node, Traced
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 
 CALENDAR = ("minute_of_day", "weekday", "day_of_month", "month")
 PRICES = ("open", "high", "low", "close", "volume", "quoted_close")
+INPUTS = (*PRICES, *CALENDAR)
 
-Update = Callable[..., FloatArray]
+Inputs = tuple[float, ...]
+"""The numbers of a candle that INPUTS names."""
 
 
 class _TracedCandles:
@@ -95,13 +98,28 @@ class Program:
         for fill in self._fill_groups:
             fill(candles, block)
 
-    def resume(self, candles: Candles, block: Block) -> Update:
-        """The same, and make the function of the next candle.
-
-        It takes open, high, low, close and volume (scaled as the window's), the quoted close, and
-        minute of day, weekday, day of month and month, and returns the traced columns in float64.
-        """
+    def resume(self, candles: Candles, block: Block) -> Carried:
+        """The same, and what `update` needs to go on."""
         return self._resume(candles, block)
+
+    def update(self, carried: Carried, candle: Inputs) -> FloatArray:
+        """The traced columns for the next candle, float64 of shape (n_traced,).
+
+        Parameters
+        ----------
+        carried : Carried
+            Of the pair; it has gone on afterwards.
+        candle : tuple
+            Open, high, low, close and volume (scaled as the window's), the quoted close, and minute of day, weekday,
+            day of month and month.
+        """
+        found: FloatArray = carried.update(carried.turn, *candle)
+        carried.turn += 1
+        return found
+
+    def update_many(self, carried: Sequence[Carried], candles: Sequence[Inputs]) -> FloatArray:
+        """`update` of many pairs, a candle each: shape (n_pairs, n_traced)."""
+        return self._pairs(carried, np.array(candles, dtype=np.float64).T)
 
     @cached_property
     def _fill_groups(self) -> list[Callable[[Candles, Block], None]]:
@@ -111,13 +129,24 @@ class Program:
         return [_run(plan, fill_source(plan))["fill"] for plan in plans]
 
     @cached_property
-    def _resume(self) -> Callable[[Candles, Block], Update]:
-        plan = self._plan(self.traced)
-        update, rings = update_source(plan, (*PRICES, *CALENDAR))
-        found: Callable[[Candles, Block], Update] = _run(plan, update, resume_source(plan, rings))[
+    def _resume(self) -> Callable[[Candles, Block], Carried]:
+        plan, (update, rings) = self._carried_plan, self._update
+        found: Callable[[Candles, Block], Carried] = _run(plan, update, resume_source(plan, rings))[
             "resume"
         ]
         return found
+
+    @cached_property
+    def _pairs(self) -> PairsProgram:
+        return PairsProgram(self._carried_plan, self._update[1], INPUTS)
+
+    @cached_property
+    def _carried_plan(self) -> Plan:
+        return self._plan(self.traced)
+
+    @cached_property
+    def _update(self) -> tuple[str, list[Ring]]:
+        return update_source(self._carried_plan, INPUTS)
 
     def _plan(self, places: tuple[int, ...]) -> Plan:
         outputs = [self._nodes[place] for place in places]
@@ -141,6 +170,7 @@ def _run(plan: Plan, *sources: str) -> dict[str, Any]:
         "nan": np.nan,
         "inf": np.inf,
         "Struct": Struct,
+        "Carried": Carried,
         "packed": packed,
         "sqrt": math.sqrt,
         "divide": _divide,

@@ -15,7 +15,7 @@ from freqtrade_mlpipe.features._block import Block, sufficient_candles
 from freqtrade_mlpipe.features.candles import validate_candles
 from freqtrade_mlpipe.features.columns import compute_block, fill_block
 from freqtrade_mlpipe.features.indicator import FeatureColumn
-from freqtrade_mlpipe.features.live import LiveBlock
+from freqtrade_mlpipe.features.live import LiveBlock, News, follow_together
 
 FrameKey = tuple[str, str]
 """Pair and timeframe."""
@@ -163,18 +163,17 @@ class LiveFrames(Frames):
     ) -> None:
         """As `Frames.advance`: what is new of frames that are followed, until the next `refresh`.
 
-        Streams of many pairs run right after each other: with other work in between, the code of each would have to
-        come from memory again, which takes longer than to run it. Frames that can't be followed are left to `own`.
+        Frames that can't be followed are left to `own`.
         """
-        found = []
+        found: dict[_Place, tuple[pd.DataFrame, LiveBlock, News]] = {}
         for pair, df in candles:
             place = (pair, _OWN, id(columns))
             live = self._live.get(place)
             news = None if live is None else live.news(df)
             if live is not None and news is not None:
-                found.append((place, df, live, news))
-        for place, df, live, news in found:
-            block = live.follow(news)
+                found[place] = df, live, news
+        blocks = follow_together([(live, news) for _, live, news in found.values()])
+        for (place, (df, _, _)), block in zip(found.items(), blocks, strict=True):
             if block is not None:
                 self._ahead[place] = df, block
                 self._live.move_to_end(place)

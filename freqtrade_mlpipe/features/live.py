@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,11 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features._block import Block
 from freqtrade_mlpipe.features.candles import COLUMNS, PER_SECOND, column_array
 from freqtrade_mlpipe.features.indicator import FeatureColumn
-from freqtrade_mlpipe.features.stream import FeatureStream
+from freqtrade_mlpipe.features.stream import Candle, FeatureStream, update_together
 
 _MOST_NEW = 30
 """With more new candles than these a new window is quicker."""
@@ -94,21 +94,19 @@ class LiveBlock:
 
     def follow(self, news: News) -> Block | None:
         """`block` of the frame whose news these are; None if a new candle is invalid. Each may be followed once."""
-        frame, n_known = news
-        held, self._held = self._held, None  # what fails starts anew
+        (block,) = follow_together([(self, news)])
+        return block
+
+    def _release(self) -> _Held:
+        """What is held, for one that goes on with it; unless that gives it back, the next frame is opened anew."""
+        held, self._held = self._held, None
         assert held is not None
-        if len(frame.dates) - n_known > held.room:
-            held = held.moved(n_known)
-        for row in range(n_known, len(frame.dates)):
-            date, *numbers = (column[row].item() for column in frame.columns)
-            try:
-                features = self._stream.update((date // frame.per_second, *numbers))
-            except DataError:
-                return None
-            held.append(frame, row, features)
-            self._n_followed += 1
-        self._held = held
-        return held.last(len(frame.dates))
+        return held
+
+    def _go_on(self, held: _Held, news: News, rows: Sequence[Block]) -> Block:
+        self._held = held.appended(news, rows)
+        self._n_followed += len(rows)
+        return self._held.last(len(news.frame.dates))
 
     def _opened(self, df: pd.DataFrame, pair: str) -> Block:
         self._held = None
@@ -146,6 +144,28 @@ class News(NamedTuple):
     frame: _Frame
     n_known: int
 
+    def candles(self) -> list[Candle]:
+        """Those that are not."""
+        dates, *columns = (column[self.n_known :].tolist() for column in self.frame.columns)
+        return list(zip((date // self.frame.per_second for date in dates), *columns, strict=True))
+
+
+def follow_together(found: Sequence[tuple[LiveBlock, News]]) -> list[Block | None]:
+    """`LiveBlock.follow` of many blocks of the same columns; many take less time together."""
+    held, new = [live._release() for live, _ in found], [news.candles() for _, news in found]
+    rows: list[list[Block]] = [[] for _ in found]
+    for turn in range(max(map(len, new), default=0)):
+        places = [place for place, known in enumerate(rows) if len(known) == turn < len(new[place])]
+        streams = [found[place][0]._stream for place in places]
+        updated = update_together(streams, [new[place][turn] for place in places])
+        for place, row in zip(places, updated, strict=True):
+            if row is not None:
+                rows[place].append(row)
+    return [
+        live._go_on(before, news, known) if len(known) == len(candles) else None
+        for (live, news), before, known, candles in zip(found, held, rows, new, strict=True)
+    ]
+
 
 def _read(df: pd.DataFrame) -> _Frame | None:
     """None if there is anything wrong with the frame that opening a stream will explain."""
@@ -170,50 +190,48 @@ class _Held:
 
     def __init__(self, frame: _Frame, block: Block) -> None:
         self._dtypes = frame.dtypes
-        self._columns = [column.copy() for column in frame.columns]
+        # As bytes: they are compared several times as fast as numbers, and without a copy.
+        self._columns = [bytearray(column.tobytes()) for column in frame.columns]
         self._block = block
         self._n = len(block)
-
-    @property
-    def room(self) -> int:
-        """How many candles can be appended."""
-        return len(self._block) - self._n
 
     def n_known(self, frame: _Frame) -> int:
         """How many candles the frame has in common with these; 0 unless they are its first and these' last."""
         if frame.dtypes != self._dtypes:
             return 0
-        start = int(np.searchsorted(self._columns[0][: self._n], frame.dates[0]))
+        dates = np.frombuffer(self._columns[0], dtype=np.int64)
+        start = int(dates.searchsorted(frame.dates[0]))
         n_known = self._n - start
         if n_known > len(frame.dates):
             return 0
-        same = (
-            # Bytes are compared several times as fast as numbers.
-            held[start : self._n].tobytes() == column[:n_known].tobytes()
-            for held, column in zip(self._columns, frame.columns, strict=True)
-        )
-        return n_known if all(same) else 0
+        for held, column in zip(self._columns, frame.columns, strict=True):
+            known = np.ascontiguousarray(column[:n_known])
+            if not held.startswith(known, start * column.itemsize):  # type: ignore[arg-type]
+                return 0
+        return n_known
 
-    def moved(self, n_kept: int) -> _Held:
-        """The last `n_kept` candles in new arrays, with room."""
+    def appended(self, news: News, rows: Sequence[Block]) -> _Held:
+        """These with the candles that are new, and their features; these are not to be used any more."""
+        frame, n_known = news
+        held = self if len(rows) <= len(self._block) - self._n else self._moved(n_known)
+        for target, column in zip(held._columns, frame.columns, strict=True):
+            target += column[n_known:].tobytes()
+        for row in rows:
+            held._block[held._n] = row
+            held._n += 1
+        return held
+
+    def _moved(self, n_kept: int) -> _Held:
+        """The last `n_kept` candles in a new block, with room."""
         moved = copy(self)
-        size = n_kept + max(n_kept // 4, _MOST_NEW)
-        kept = slice(self._n - n_kept, self._n)
-        moved._columns = [np.empty(size, dtype=column.dtype) for column in self._columns]
-        for target, column in zip(moved._columns, self._columns, strict=True):
-            target[:n_kept] = column[kept]
+        for column in moved._columns:
+            del column[: len(column) // self._n * (self._n - n_kept)]
         # Row by row, unlike other blocks: a new candle is a row, and each of its columns would be on another page.
+        size = n_kept + max(n_kept // 4, _MOST_NEW)
         moved._block = np.empty((size, self._block.shape[1]), dtype=np.float32)
-        moved._block[:n_kept] = self._block[kept]
+        moved._block[:n_kept] = self._block[self._n - n_kept : self._n]
         moved._n = n_kept
         return moved
-
-    def append(self, frame: _Frame, row: int, features: Block) -> None:
-        """One candle of the frame and its features."""
-        for target, column in zip(self._columns, frame.columns, strict=True):
-            target[self._n] = column[row]
-        self._block[self._n] = features
-        self._n += 1
 
     def last(self, n: int) -> Block:
         """Features of the last n candles."""

@@ -122,10 +122,11 @@ class Answering:
         try:
             question = self._question(dataframe, pair)
             columns = question.columns
-            frames.refresh()
-            self._address(question)
-            self._look(question, frames)
-            self._answer([question], frames)
+            if not question.is_answered:
+                frames.refresh()
+                self._address(question)
+                self._look(question, frames)
+                self._answer([question], frames)
         except Exception as error:
             self._notifier.trouble(
                 _PREDICTIONS, f"{pair}: no predictions, {type(error).__name__}: {error}", pair
@@ -158,8 +159,10 @@ class Answering:
         if before is not speaker is speakers.latest:
             self._announce(speakers, before, newest)
         by_row = speakers.of(seconds[rows].tolist(), speaker)
-        for voice in dict.fromkeys(by_row):
-            question.addressed.append((voice, rows[[one is voice for one in by_row]]))
+        voices = list(dict.fromkeys(by_row))
+        for voice in voices:
+            theirs = rows if len(voices) == 1 else rows[[one is voice for one in by_row]]
+            question.addressed.append((voice, theirs))
 
     def _advance(self, questions: Sequence[Question], frames: Frames) -> None:
         """Let each voice compute what many pairs need together."""

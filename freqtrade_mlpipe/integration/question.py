@@ -44,6 +44,11 @@ class Question:
     said: list[Said] = field(default_factory=list)
     latency_ms: float = 0.0
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there are candles, and each has its answer."""
+        return len(self.seconds) > 0 and not len(self.rows)
+
 
 @contextmanager
 def shared_time(questions: Sequence[Question]) -> Iterator[None]:

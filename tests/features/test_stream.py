@@ -17,7 +17,7 @@ from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features import FeatureEngineer, FeatureStream
 from freqtrade_mlpipe.features import _program as program
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
-from freqtrade_mlpipe.features.stream import Candle
+from freqtrade_mlpipe.features.stream import _FEWEST_TOGETHER, Candle, update_together
 from freqtrade_mlpipe.synthetic import Market, generate_market
 from tests.features.market import PRICES, flat, markets, needs_handles, random_walk, real
 
@@ -35,7 +35,7 @@ def candles_of(df: pd.DataFrame) -> list[Candle]:
 def assert_streams(
     df: pd.DataFrame, n_window: int = NEEDED + 3, engineer: FeatureEngineer = ENGINEER
 ) -> None:
-    """Open on the first candles, go on with the others: block and rows are those of the whole."""
+    """Open on the first candles, go on with the others, alone and with others: all rows are those of the whole."""
     whole = engineer.transform(df).to_numpy()
     stream = FeatureStream(engineer.columns)
     block = stream.open(df.iloc[:n_window])
@@ -46,6 +46,20 @@ def assert_streams(
     assert not {name for name, good in zip(names, same.all(axis=0), strict=True) if not good}
     assert found.dtype == np.float32
     assert np.isfinite(found[n_window:]).all()
+    assert_together(df, n_window, engineer, whole)
+
+
+def assert_together(
+    df: pd.DataFrame, n_window: int, engineer: FeatureEngineer, whole: np.ndarray
+) -> None:
+    """Streams that were opened one candle after the other: first alone, then together."""
+    streams = []
+    for end in range(n_window, len(df)):
+        if len(streams) < 2 * _FEWEST_TOGETHER:
+            streams.append(FeatureStream(engineer.columns))
+            streams[-1].open(df.iloc[:end])
+        rows = update_together(streams, candles_of(df.iloc[end : end + 1]) * len(streams))
+        np.testing.assert_array_equal(rows, [whole[end]] * len(streams))
 
 
 def with_dates(df: pd.DataFrame) -> pd.DataFrame:
@@ -204,6 +218,36 @@ def test_invalid_candle_is_refused_and_changes_nothing(change: dict, message: st
         stream.update(candles_of(bad)[-2])
     rows = [stream.update(candle) for candle in candles_of(df)[-2:]]
     np.testing.assert_array_equal(rows, ENGINEER.transform(df).to_numpy()[-2:])
+
+
+def test_streams_that_are_updated_together_have_the_rows_of_each_alone() -> None:
+    markets = [df.iloc[: NEEDED + 150] for df in MARKETS.values()] * 3  # more than fit one board
+    together, alone = ([FeatureStream(ENGINEER.columns) for _ in markets] for _ in range(2))
+    for df, *both in zip(markets, together, alone, strict=True):
+        for stream in both:
+            stream.open(df.iloc[: NEEDED + 3])
+    for row in range(NEEDED + 3, NEEDED + 150):
+        candles = [candles_of(df.iloc[row : row + 1])[0] for df in markets]
+        rows = update_together(together, candles)
+        expected = [stream.update(candle) for stream, candle in zip(alone, candles, strict=True)]
+        np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("n_good", [0, 1, 2 * _FEWEST_TOGETHER])
+def test_streams_that_refuse_a_candle_are_left_out_and_have_not_changed(n_good: int) -> None:
+    df = random_walk(NEEDED + 2)
+    whole, (bad, good) = ENGINEER.transform(df).to_numpy(), candles_of(df)[-2:]
+    streams = [FeatureStream(ENGINEER.columns) for _ in range(n_good + 2)]
+    for stream in streams[1:]:
+        stream.open(df.iloc[:-2])
+    candles = [bad] * len(streams)
+    candles[1] = (*bad[:-1], -1.0)
+    rows = update_together(streams, candles)
+    assert rows[:2] == [None, None]
+    assert all((row == whole[-2]).all() for row in rows[2:])
+    assert (streams[1].update(bad) == whole[-2]).all()
+    rows = update_together(streams[1:], [good] * (n_good + 1))
+    assert all((row == whole[-1]).all() for row in rows)
 
 
 @pytest.mark.parametrize(("ago", "message"), [(0, "duplicated"), (3600, "not ascending")])
