@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -104,9 +103,10 @@ class LiveBlock:
         return held
 
     def _go_on(self, held: _Held, news: News, rows: Sequence[Block]) -> Block:
-        self._held = held.appended(news, rows)
+        held.append(news, rows)
+        self._held = held
         self._n_followed += len(rows)
-        return self._held.last(len(news.frame.dates))
+        return held.last(len(news.frame.dates))
 
     def _opened(self, df: pd.DataFrame, pair: str) -> Block:
         self._held = None
@@ -210,28 +210,27 @@ class _Held:
                 return 0
         return n_known
 
-    def appended(self, news: News, rows: Sequence[Block]) -> _Held:
-        """These with the candles that are new, and their features; these are not to be used any more."""
+    def append(self, news: News, rows: Sequence[Block]) -> None:
+        """The candles that are new, and their features."""
         frame, n_known = news
-        held = self if len(rows) <= len(self._block) - self._n else self._moved(n_known)
-        for target, column in zip(held._columns, frame.columns, strict=True):
-            target += column[n_known:].tobytes()
+        if len(rows) > len(self._block) - self._n:
+            self._move(n_known)
+        for held, column in zip(self._columns, frame.columns, strict=True):
+            held += column[n_known:].tobytes()
         for row in rows:
-            held._block[held._n] = row
-            held._n += 1
-        return held
+            self._block[self._n] = row
+            self._n += 1
 
-    def _moved(self, n_kept: int) -> _Held:
-        """The last `n_kept` candles in a new block, with room."""
-        moved = copy(self)
-        for column in moved._columns:
+    def _move(self, n_kept: int) -> None:
+        """Keep the last `n_kept` candles, their features in a new block with room."""
+        kept = self._block[self._n - n_kept : self._n]
+        for column in self._columns:
             del column[: len(column) // self._n * (self._n - n_kept)]
         # Row by row, unlike other blocks: a new candle is a row, and each of its columns would be on another page.
         size = n_kept + max(n_kept // 4, _MOST_NEW)
-        moved._block = np.empty((size, self._block.shape[1]), dtype=np.float32)
-        moved._block[:n_kept] = self._block[self._n - n_kept : self._n]
-        moved._n = n_kept
-        return moved
+        self._block = np.empty((size, kept.shape[1]), dtype=np.float32)
+        self._block[:n_kept] = kept
+        self._n = n_kept
 
     def last(self, n: int) -> Block:
         """Features of the last n candles."""

@@ -17,6 +17,7 @@ from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features import FeatureEngineer, LiveBlock
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
+from freqtrade_mlpipe.features.live import follow_together
 from tests.features.market import PRICES, markets, needs_handles, random_walk, real
 
 ENGINEER = FeatureEngineer()
@@ -220,3 +221,29 @@ def test_row_that_cannot_be_traced_opens_again_before_its_candles_become_too_man
         expected = _closes_so_far(Candles(candles.iloc[first:end]), 2)[-1]
         assert block[-1, 1] == np.float32(expected)
     assert opened == 4
+
+
+def test_blocks_that_are_followed_together_have_what_each_has_alone() -> None:
+    steps = [1, 1, 1, 1, 1, 1, 0, 2, 5]
+    markets = [random_walk(WINDOW + 6 * step + 10, seed=k) for k, step in enumerate(steps)]
+    together, alone = ([LiveBlock(SMALL.columns) for _ in steps] for _ in range(2))
+    for turn in range(6):
+        frames = [
+            df.iloc[turn : WINDOW + step * turn] for df, step in zip(markets, steps, strict=True)
+        ]
+        if turn == 3:
+            frames[0] = frames[0].assign(low=[*frames[0]["low"].iloc[:-1], -1.0])
+        found = [(live, live.news(df)) for live, df in zip(together, frames, strict=True)]
+        known = [(live, news) for live, news in found if news is not None]
+        assert len(known) == (0 if turn == 0 else len(steps) - (turn == 4))
+        blocks = dict(zip((live for live, _ in known), follow_together(known), strict=True))
+        for place, (live, other, df) in enumerate(zip(together, alone, frames, strict=True)):
+            block = blocks.get(live)
+            if turn == 3 and place == 0:
+                assert block is None
+                with pytest.raises(DataError):
+                    other.block(df)
+                continue
+            block = live.block(df) if block is None else block
+            np.testing.assert_array_equal(block, other.block(df))
+    assert [live.n_opened for live in together] == [2, *[1] * (len(steps) - 1)]
