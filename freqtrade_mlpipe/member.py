@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -305,26 +305,43 @@ def predict(members: Sequence[Member], X: pd.DataFrame, dates: pd.DatetimeIndex)
     tasks = {member.model.task for member in members}
     if len(tasks) > 1:
         raise ValueError(f"Members must be of one kind, found {', '.join(sorted(tasks))}.")
-    answers = np.full((len(dates), 2 if tasks != {"three_class"} else 5), np.nan)
-    signal = np.zeros(len(dates), dtype=np.int8)
-    for number in np.unique(speaker[speaker >= 0]):
-        member, rows = members[number], np.flatnonzero(speaker == number)
-        found = member.predict_proba(X if len(rows) == len(X) else X.iloc[rows])
-        answers[rows] = answer_columns(found, member.thresholds)
-        signal[rows] = member.thresholds.signals(found)
-    return assembled(answers, signal, speaker, tasks == {"regression"})
+    return answered(
+        members,
+        speaker,
+        lambda number, rows: members[number].predict_proba(
+            X if isinstance(rows, slice) else X.iloc[rows]
+        ),
+    )
 
 
-def assembled(
-    answers: Floats, signal: Signs, speaker: NDArray[np.int64], regression: bool
+def answered(
+    members: Sequence[Member],
+    speaker: NDArray[np.int64],
+    ask: Callable[[int, slice | NDArray[np.intp]], Floats],
 ) -> Prediction:
-    """A prediction from the `answer_columns` of its rows, and who spoke for each row, -1 for nobody."""
+    """Put together what members of one kind say about rows.
+
+    Parameters
+    ----------
+    speaker : ndarray of shape (n,)
+        Number of the member that speaks for each row, -1: nobody.
+    ask : callable
+        Number of a member, and its rows (a slice where these are all) → its calibrated probabilities or values.
+    """
+    n, task = len(speaker), members[-1].model.task if members else None
+    answers = np.full((n, 5 if task == "three_class" else 2), np.nan)
+    signal = np.zeros(n, dtype=np.int8)
+    is_one = n > 0 and bool((speaker == speaker[0]).all())
+    for number in (speaker[:1] if is_one else np.unique(speaker)).tolist():
+        if number >= 0:
+            rows = slice(None) if is_one else np.flatnonzero(speaker == number)
+            found, thresholds = ask(number, rows), members[number].thresholds
+            answers[rows] = answer_columns(found, thresholds)
+            signal[rows] = thresholds.signals(found)
     proba, edge, *short = answers.T
-    answered = np.where(np.isnan(proba), 0, 1)
-    do_predict = np.where(speaker < 0, -1, answered).astype(np.int8)
-    if regression:
-        nothing = np.full(len(answers), np.nan)
-        return Prediction(nothing, edge, signal, do_predict, value=proba)
+    do_predict = np.where(speaker < 0, -1, ~np.isnan(proba)).astype(np.int8)
+    if task == "regression":
+        return Prediction(np.full(n, np.nan), edge, signal, do_predict, value=proba)
     return Prediction(proba, edge, signal, do_predict, ShortSide(*short) if short else None)
 
 

@@ -145,7 +145,6 @@ class RowPredictor:
         ]
         self._valid_from = np.array([_ceil_seconds(member.valid_from) for member in self._members])
         self._valid_to = np.array([_ceil_seconds(member.valid_to) for member in self._members])
-        self._task = self._members[-1].model.task
 
     def __call__(self, looks: Sequence[Look]) -> list[Spoken]:
         """Answers to looks whose columns have these names."""
@@ -166,22 +165,14 @@ class RowPredictor:
 
     def _predict(self, look: Look) -> tuple[Prediction, NDArray[np.int64]]:
         """The answers, and the number of the member that gave each, -1 for none."""
-        from freqtrade_mlpipe.member import answer_columns, assembled
+        from freqtrade_mlpipe.member import answered
 
-        block, speaker = look.block, self._speakers(look.seconds)
-        answers = np.full((len(block), 5 if self._task == "three_class" else 2), np.nan)
-        signal = np.zeros(len(block), dtype=np.int8)
-        for number in sorted(set(speaker.tolist()) - {-1}):
-            member, rows = self._members[number], speaker == number
-            kept = (
-                block[:, self._columns[number]]
-                if rows.all()
-                else block[np.ix_(rows, self._columns[number])]
-            )
-            found = member.answer(kept)
-            answers[rows] = answer_columns(found, member.thresholds)
-            signal[rows] = member.thresholds.signals(found)
-        return assembled(answers, signal, speaker, self._task == "regression"), speaker
+        def ask(number: int, rows: slice | NDArray[np.intp]) -> NDArray[np.float64]:
+            block = look.block if isinstance(rows, slice) else look.block[rows]
+            return self._members[number].answer(block[:, self._columns[number]])
+
+        speaker = self._speakers(look.seconds)
+        return answered(self._members, speaker, ask), speaker
 
     def _speakers(self, seconds: Seconds) -> NDArray[np.int64]:
         """The last member whose span holds each candle, -1 for none."""
