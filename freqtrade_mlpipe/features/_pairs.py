@@ -63,10 +63,10 @@ class PairsProgram:
 
     def __init__(self, plan: Plan, rings: list[Ring], inputs: tuple[str, ...]) -> None:
         nodes = [node for node in plan.order if node.operation != "missing"]
-        rows = _Rows()
+        layout = _Layout()
         by_name = {node.parameters[0]: node for node in nodes if node.operation == "input"}
         for name in inputs:
-            rows.add(by_name.get(name))
+            layout.add(by_name.get(name))
         lags = {
             (current(node.parents[0]), node.parameters[0]): node
             for node in nodes
@@ -74,17 +74,19 @@ class PairsProgram:
         }
         for ring in rings:
             for node in ring.nodes:
-                rows.add(lags[node, ring.distance])
-        self._n_given = rows.n
+                layout.add(lags[node, ring.distance])
+        self._n_given = layout.n
         for node in nodes:
             for part in node.operands:
                 if not isinstance(part, Node):
-                    rows.add_constant(part)
-        self._constants = np.array(rows.constants)[:, np.newaxis]
-        self._steps = [_step(group, plan, rows) for group in _groups(nodes, rows)]
-        self._n_rows = rows.n
-        self._kept = np.array([rows[node] for ring in rings for node in ring.nodes], dtype=np.intp)
-        self._outputs = np.array([rows[node] for node in plan.outputs], dtype=np.intp)
+                    layout.add_constant(part)
+        self._constants = np.array(layout.constants)[:, np.newaxis]
+        self._steps = [_step(group, plan, layout) for group in _groups(nodes, layout)]
+        self._n_rows = layout.n
+        self._kept = np.array(
+            [layout[node] for ring in rings for node in ring.nodes], dtype=np.intp
+        )
+        self._outputs = np.array([layout[node] for node in plan.outputs], dtype=np.intp)
         self._places = _Places(rings)
 
     def __call__(self, carried: Sequence[Carried], candles: FloatArray) -> FloatArray:
@@ -140,7 +142,7 @@ class _Places:
         return places
 
 
-class _Rows:
+class _Layout:
     """Where on the board the value of each node is."""
 
     def __init__(self) -> None:
@@ -175,9 +177,9 @@ class _Rows:
         return self._nodes[node]
 
 
-def _groups(nodes: list[Node], rows: _Rows) -> Iterator[list[Node]]:
-    """All nodes without a row, in groups that can be computed at once: first what the longest chain waits for."""
-    todo = [node for node in nodes if node not in rows and node.operation != "item"]
+def _groups(nodes: list[Node], layout: _Layout) -> Iterator[list[Node]]:
+    """Groups of nodes that can be computed at once, first what the longest chain waits for, until all have a row."""
+    todo = [node for node in nodes if node not in layout and node.operation != "item"]
     users: dict[Node, list[Node]] = defaultdict(list)
     waits: dict[Node, int] = {}
     for node in todo:
@@ -225,16 +227,16 @@ def _are_integers(kernel: Node) -> tuple[bool, ...]:
     return tuple(isinstance(part, Node) and part.kind != "float" for part in kernel.operands)
 
 
-def _step(group: list[Node], plan: Plan, rows: _Rows) -> _Step:
+def _step(group: list[Node], plan: Plan, layout: _Layout) -> _Step:
     """How a group is computed; its rows are the next ones."""
     operands = tuple(
-        _compact([rows[part] for part in parts])
+        _compact([layout[part] for part in parts])
         for parts in zip(*(node.operands for node in group), strict=True)
     )
-    start = rows.n
+    start = layout.n
     for node in group:
-        rows.add(node)
-    return _Step(_function(group, plan), operands, slice(start, rows.n))
+        layout.add(node)
+    return _Step(_function(group, plan), operands, slice(start, layout.n))
 
 
 def _function(group: list[Node], plan: Plan) -> Function:
