@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from freqtrade_mlpipe.config import MLPipeConfig
-from freqtrade_mlpipe.features import Frames
+from freqtrade_mlpipe.features import FeatureEngineer, Frames
 from freqtrade_mlpipe.features.candles import open_seconds
 from freqtrade_mlpipe.integration import window as names
 from freqtrade_mlpipe.integration.notify import Notifier
@@ -165,14 +165,15 @@ class Answering:
             question.addressed.append((voice, theirs))
 
     def _advance(self, questions: Sequence[Question], frames: Frames) -> None:
-        """Let each voice compute what many pairs need together."""
-        by_voice: dict[Voice, list[Question]] = {}
+        """Let what many pairs need be computed together: the features of models that use the same."""
+        asked: dict[FeatureEngineer, dict[Question, Voice]] = {}
         for question in questions:
             for voice, _ in question.addressed:
-                by_voice.setdefault(voice, []).append(question)
-        for voice, asked in by_voice.items():
-            with shared_time(asked):
-                voice.advance([(one.pair, one.dataframe) for one in asked], frames)
+                asked.setdefault(voice.served.engineer, {})[question] = voice
+        for by_question in asked.values():
+            voice = next(iter(by_question.values()))
+            with shared_time([*by_question]):
+                voice.advance([(one.pair, one.dataframe) for one in by_question], frames)
 
     def _look(self, question: Question, frames: Frames) -> None:
         """Let those who are asked see the candles."""

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from freqtrade.exceptions import StrategyError
 
+from freqtrade_mlpipe.features import frames
 from freqtrade_mlpipe.monitoring.journal import LivePrediction
 from freqtrade_mlpipe.registry.cache import BundleCache
 from freqtrade_mlpipe.registry.contention import RegistryUnavailableError
@@ -145,6 +146,21 @@ class TestBot:
         assert set(rows.loc[rows["pair"] == B, "digest"]) == {
             registry.get_version(MODEL_B, "2").digest
         }
+
+    def test_features_of_models_that_use_the_same_are_computed_together(
+        self, each: Workspace, started: Callable[..., Iterated], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bot, together = started(each), []
+        bot.process(START)
+        follow = frames.follow_together
+
+        def follow_together(found: Any) -> Any:
+            together.append(len(found))
+            return follow(found)
+
+        monkeypatch.setattr(frames, "follow_together", follow_together)
+        bot.process(START + 1, START + 2)
+        assert together == [2, 2]
 
     def test_pair_without_a_model_is_told_of_and_served_when_there_is_one(
         self, one: Workspace, started: Callable[..., Iterated]
