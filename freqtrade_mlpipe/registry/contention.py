@@ -43,8 +43,11 @@ def translate(error: Any) -> Exception:
         return RegistryUnavailableError(f"The registry's database does not answer: {text[:300]}")
     if code == "TEMPORARILY_UNAVAILABLE" or any(sign in text for sign in _CONTENTION):
         return TransientError(text)
-    if "API request to" in text:  # no connection, or an answer that is not MLflow's
-        return RegistryUnavailableError(f"The registry server does not answer: {text[:300]}")
+    _, request, failure = text.partition("API request to")
+    if request:  # no connection, or an answer that is not MLflow's
+        return RegistryUnavailableError(
+            f"The registry server does not answer: {request}{failure[:300]}"
+        )
     return RegistryError(f"The registry refused: {text[:500]}")
 
 

@@ -539,6 +539,16 @@ def test_password_of_the_store_is_not_shown() -> None:
     assert "secret" not in str(translate(error))
 
 
+def test_why_a_server_does_not_answer_is_said_of_a_download_too() -> None:
+    from mlflow.exceptions import MlflowException
+
+    from freqtrade_mlpipe.registry.contention import translate
+
+    several = f"The following failures occurred while downloading:\n##### File {'x' * 300} #####\n"
+    error = MlflowException(several + "API request to http://h/a failed with exception timed out")
+    assert str(translate(error)).endswith("timed out")
+
+
 def test_listing_many_versions_takes_no_query_a_version(
     embedded: ModelRegistry, bundle: Written
 ) -> None:
