@@ -329,6 +329,8 @@ def test_both_sides_were_traded(watched: Watched) -> None:
 def test_nothing_was_lost_or_said_twice_and_all_is_as_in_a_backtest(
     watched: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # On a quick machine the tests before are over sooner.
+    watched.bot.wait_until(lambda: len(watched.journal()) > 30, "more than 30 answers")
     watched.wire.cut()
     watched.bot.stop()
     journal = watched.journal()
@@ -355,7 +357,7 @@ def test_nothing_was_lost_or_said_twice_and_all_is_as_in_a_backtest(
     moved = [m for m in differ if m["close_moved"]]
     assert moved == differ, json.dumps(differ, indent=1)
     assert len(moved) < 0.2 * found["n_compared"]
-    assert found["n_compared"] == len(journal) >= 20
+    assert found["n_compared"] == len(journal) > 30
     assert found["n_unchecked"] == 0
 
 
