@@ -200,16 +200,11 @@ class Store:
 
 @pytest.fixture(params=ANY_STORE)
 def store(
-    request: pytest.FixtureRequest,
-    new_directory: Callable[[], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, new_directory: Callable[[], Path], tmp_path: Path
 ) -> Store:
     """An empty store: SQLite and a folder, or PostgreSQL behind a server."""
     if request.param == "sqlite":
         return Store(None, new_directory())
-    # Eight processes at once may keep a server busy for longer than the three seconds that we wait.
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     store = Store(request.getfixturevalue("server").uri, tmp_path / "registry")
     store.empty()
     return store

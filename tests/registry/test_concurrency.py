@@ -69,8 +69,14 @@ def _promote_and_roll_back(store: Store, seed: int, n_operations: int, outcomes:
     ids=["40 operations", "200 operations"],
 )
 def test_promoting_and_rolling_back_at_once_keeps_one_production_version(
-    store: Store, variants: tuple[Written, ...], n_processes: int, n_operations: int
+    store: Store,
+    variants: tuple[Written, ...],
+    n_processes: int,
+    n_operations: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # They may keep a server busy for longer than the three seconds that we wait for an answer.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     run([(_register_all, (store, [bundle.path for bundle in variants]))])
     outcomes = CONTEXT.Queue()
     run(
