@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from freqtrade_mlpipe.features._plan import Plan, Ring, Text, current, literal
+from freqtrade_mlpipe.features._plan import Plan, Ring, Text, current, literal, ring_starts
 from freqtrade_mlpipe.features._trace import OPERATIONS, Node
 
 _ENTRY = 24
@@ -36,9 +36,9 @@ def _template(node: Node) -> str:
 def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]:
     """Source of `build(memory, states)`, which returns the function of a new candle, and the rings in its memory.
 
-    That takes how many candles came before (since it was built), and the inputs.
+    The function takes how many candles came before, since it was built, and the inputs.
     """
-    nodes = [node for node in plan.order if node.operation != "missing"]
+    nodes = plan.lasting
     text = Text(_occurrences(plan, nodes))
     for node in nodes:
         if node.operation == "input":
@@ -79,11 +79,9 @@ def update_source(plan: Plan, inputs: tuple[str, ...]) -> tuple[str, list[Ring]]
 
 def _turns(rings: list[Ring]) -> Iterator[str]:
     """Where in the memory the oldest entry of each ring is, which the newest replaces."""
-    start = 0
-    for ring in rings:
+    for ring, start in zip(rings, ring_starts(rings), strict=True):
         size = 8 * len(ring.nodes)
-        yield f"at{ring.distance} = {start} + {size} * (turn % {ring.distance})"
-        start += size * ring.distance
+        yield f"at{ring.distance} = {8 * start} + {size} * (turn % {ring.distance})"
 
 
 class _Body:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freqtrade_mlpipe.features import _windows as windows
-from freqtrade_mlpipe.features._plan import Carried, Plan, Ring, current
+from freqtrade_mlpipe.features._plan import Carried, Plan, Ring, current, ring_starts
 from freqtrade_mlpipe.features._trace import FloatArray, Node, Scalar
 
 _AT_ONCE = 40
@@ -29,7 +29,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "as_float": np.positive,
     "as_int": np.trunc,
     "ratio": windows.ratio,
-    "where": lambda flag, a, b: np.where(flag != 0, a, b),
     "zero_if_nan": windows.zero_if_nan,
 }
 """The operations that are not NumPy's function of that name. A truth value is 1.0 or 0.0 on the board, an integer a
@@ -62,30 +61,14 @@ class PairsProgram:
     """
 
     def __init__(self, plan: Plan, rings: list[Ring], inputs: tuple[str, ...]) -> None:
-        nodes = [node for node in plan.order if node.operation != "missing"]
-        layout = _Layout()
-        by_name = {node.parameters[0]: node for node in nodes if node.operation == "input"}
-        for name in inputs:
-            layout.add(by_name.get(name))
-        lags = {
-            (current(node.parents[0]), node.parameters[0]): node
-            for node in nodes
-            if node.operation == "lag"
-        }
-        for ring in rings:
-            for node in ring.nodes:
-                layout.add(lags[node, ring.distance])
-        self._n_given = layout.n
-        for node in nodes:
-            for part in node.operands:
-                if not isinstance(part, Node):
-                    layout.add_constant(part)
+        remembered = [(node, ring.distance) for ring in rings for node in ring.nodes]
+        layout = _Layout(plan.lasting, inputs, remembered)
+        self._n_given = len(inputs) + len(remembered)
         self._constants = np.array(layout.constants)[:, np.newaxis]
-        self._steps = [_step(group, plan, layout) for group in _groups(nodes, layout)]
+        groups = _groups(plan.lasting, layout)
+        self._steps = [_step(group, plan, layout) for group in groups]
         self._n_rows = layout.n
-        self._kept = np.array(
-            [layout[node] for ring in rings for node in ring.nodes], dtype=np.intp
-        )
+        self._kept = np.array([layout[node] for node, _ in remembered], dtype=np.intp)
         self._outputs = np.array([layout[node] for node in plan.outputs], dtype=np.intp)
         self._places = _Places(rings)
 
@@ -130,12 +113,12 @@ class _Places:
     """Where in the memory the oldest entries of all rings are, which the newest replace."""
 
     def __init__(self, rings: list[Ring]) -> None:
-        counts = np.array([len(ring.nodes) for ring in rings], dtype=np.intp)
-        distances = np.array([ring.distance for ring in rings], dtype=np.intp)
-        before = np.cumsum(counts * distances) - counts * distances
-        within = [np.arange(count) for count in counts]
-        self._first = np.repeat(before, counts) + np.concatenate([*within, np.arange(0)])
-        self._size, self._distance = np.repeat(counts, counts), np.repeat(distances, counts)
+        entries = [
+            (start + place, len(ring.nodes), ring.distance)
+            for ring, start in zip(rings, ring_starts(rings), strict=True)
+            for place in range(len(ring.nodes))
+        ]
+        self._first, self._size, self._distance = np.array(entries, dtype=np.intp).reshape(-1, 3).T
 
     def __call__(self, turn: int) -> NDArray[np.intp]:
         places: NDArray[np.intp] = self._first + self._size * (turn % self._distance)
@@ -143,38 +126,46 @@ class _Places:
 
 
 class _Layout:
-    """Where on the board the value of each node is."""
+    """Where on the board the value of each node is.
 
-    def __init__(self) -> None:
-        self.n = 0
-        self.constants: list[float] = []
-        self._nodes: dict[Node, int] = {}
-        self._constants: dict[str, int] = {}
+    First the inputs, then what is remembered (nodes, and of how many candles ago), then constants; other nodes are
+    added in the order in which they are computed.
+    """
 
-    def add(self, node: Node | None) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], inputs: Sequence[str], remembered: Sequence[tuple[Node, int]]
+    ) -> None:
+        by_name = {name: row for row, name in enumerate(inputs)}
+        by_age = {entry: row for row, entry in enumerate(remembered, len(inputs))}
+        self._rows: dict[Node, int] = {}
+        for node in nodes:
+            if node.operation == "input":
+                self._rows[node] = by_name[node.parameters[0]]
+            elif node.operation == "lag":
+                self._rows[node] = by_age[current(node.parents[0]), node.parameters[0]]
+        operands = (part for node in nodes for part in node.operands)
+        numbers = (float(part) for part in operands if not isinstance(part, Node))
+        by_text = {repr(number): number for number in numbers}  # 0.0 and -0.0 are equal
+        self.constants = list(by_text.values())
+        first = len(inputs) + len(remembered)
+        self._constant_rows = {text: row for row, text in enumerate(by_text, first)}
+        self.n = first + len(by_text)
+
+    def add(self, node: Node) -> None:
         """The next row is the node's; those of a kernel with several values."""
-        if node is not None:
-            self._nodes[node] = self.n
-        self.n += node.kernel.n_outputs or 1 if node and node.kernel else 1
-
-    def add_constant(self, value: Scalar) -> None:
-        """The next row is the constant's, unless it has one."""
-        key = repr(float(value))
-        if key not in self._constants:
-            self._constants[key] = self.n
-            self.constants.append(float(value))
-            self.n += 1
+        self._rows[node] = self.n
+        self.n += (node.kernel and node.kernel.n_outputs) or 1
 
     def __contains__(self, node: Node) -> bool:
-        return node in self._nodes
+        return node in self._rows
 
     def __getitem__(self, part: Node | Scalar) -> int:
         if not isinstance(part, Node):
-            return self._constants[repr(float(part))]
+            return self._constant_rows[repr(float(part))]
         node = current(part)
         if node.operation == "item":
             return self[node.parents[0]] + int(node.parameters[0])
-        return self._nodes[node]
+        return self._rows[node]
 
 
 def _groups(nodes: list[Node], layout: _Layout) -> Iterator[list[Node]]:

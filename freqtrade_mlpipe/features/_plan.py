@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from freqtrade_mlpipe.features._trace import Node, Scalar
@@ -28,6 +29,12 @@ class Ring(NamedTuple):
     nodes: list[Node]
 
 
+def ring_starts(rings: Iterable[Ring]) -> list[int]:
+    """Where in the memory each ring begins, in numbers; its candles lie one after the other."""
+    sizes = (len(ring.nodes) * ring.distance for ring in rings)
+    return list(accumulate(sizes, initial=0))[:-1]
+
+
 @dataclass(slots=True, eq=False)
 class Carried:
     """What a pair takes along from candle to candle.
@@ -35,7 +42,7 @@ class Carried:
     Attributes
     ----------
     memory : bytearray
-        Of its rings, one after the other.
+        Of its rings, see `ring_starts`.
     states : tuple of callable
         One a kernel: the numbers of the next candle → its value.
     update : callable
@@ -64,6 +71,8 @@ class Plan:
 
     Attributes
     ----------
+    lasting : list of Node
+        `order` without missing rows, which a candle after the warm-up does not have; see `current`.
     exact : set of Node
         Those of which a window's every row is needed, the first ones too: they feed a recursive kernel.
     whole : set of Node
@@ -77,6 +86,7 @@ class Plan:
     def __init__(self, outputs: list[Node], places: tuple[int, ...], warmups: list[int]) -> None:
         self.outputs, self.places, self.warmups = outputs, places, warmups
         self.order = ordered(outputs)
+        self.lasting = [node for node in self.order if node.operation != "missing"]
         self.kernels = [node for node in self.order if node.kernel]
         self.exact, self.reach = self._exact()
         self.whole = {

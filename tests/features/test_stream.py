@@ -16,6 +16,7 @@ from freqtrade_mlpipe.config import FeatureConfig
 from freqtrade_mlpipe.exceptions import DataError
 from freqtrade_mlpipe.features import FeatureEngineer, FeatureStream
 from freqtrade_mlpipe.features import _program as program
+from freqtrade_mlpipe.features._windows import lag, rolling_sum
 from freqtrade_mlpipe.features.indicator import Candles, FeatureColumn
 from freqtrade_mlpipe.features.stream import _FEWEST_TOGETHER, Candle, update_together
 from freqtrade_mlpipe.synthetic import Market, generate_market
@@ -231,6 +232,25 @@ def test_streams_that_are_updated_together_have_the_rows_of_each_alone() -> None
         rows = update_together(together, candles)
         expected = [stream.update(candle) for stream, candle in zip(alone, candles, strict=True)]
         np.testing.assert_array_equal(rows, expected)
+
+
+def test_number_that_two_columns_remember_for_the_same_time_is_found_by_both() -> None:
+    # One adds pairs of closes from two candles apart, the other takes what such a pair was two candles ago.
+    computes = (lambda c: rolling_sum(c.close, 4), lambda c: lag(rolling_sum(c.close, 2), 2))
+    row = ENGINEER.columns[0].indicator
+    columns = tuple(
+        FeatureColumn(name, replace(row, name=name, compute=compute), (), 4)
+        for name, compute in zip("ab", computes, strict=True)
+    )
+    df = random_walk(80)
+    streams = [FeatureStream(columns) for _ in range(_FEWEST_TOGETHER)]
+    for stream in streams:
+        stream.open(df.iloc[:60])
+    for row_number in range(60, 80):
+        candles = candles_of(df.iloc[row_number : row_number + 1])
+        rows = update_together(streams, candles * len(streams))
+        expected = [compute(Candles(df))[row_number] for compute in computes]
+        np.testing.assert_array_equal(rows, [np.float32(expected)] * len(streams))
 
 
 @pytest.mark.parametrize("n_good", [0, 1, 2 * _FEWEST_TOGETHER])
