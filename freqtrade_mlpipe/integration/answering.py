@@ -166,14 +166,13 @@ class Answering:
 
     def _advance(self, questions: Sequence[Question], frames: Frames) -> None:
         """Let what many pairs need be computed together: the features of models that use the same."""
-        asked: dict[FeatureEngineer, dict[Question, Voice]] = {}
+        asked: dict[FeatureEngineer, list[Question]] = {}
         for question in questions:
-            for voice, _ in question.addressed:
-                asked.setdefault(voice.served.engineer, {})[question] = voice
-        for by_question in asked.values():
-            voice = next(iter(by_question.values()))
-            with shared_time([*by_question]):
-                voice.advance([(one.pair, one.dataframe) for one in by_question], frames)
+            for engineer in {voice.served.engineer for voice, _ in question.addressed}:
+                asked.setdefault(engineer, []).append(question)
+        for engineer, together in asked.items():
+            with shared_time(together):
+                engineer.advance([(one.pair, one.dataframe) for one in together], frames)
 
     def _look(self, question: Question, frames: Frames) -> None:
         """Let those who are asked see the candles."""

@@ -108,10 +108,6 @@ class StrategyFeatures:
             raise _no_feature()
         return names, blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def advance(self, candles: Sequence[tuple[str, pd.DataFrame]], frames: Frames) -> None:
-        """As `FeatureEngineer.advance`, before `newest`."""
-        self.engineer.advance(candles, frames)
-
     @cached_property
     def _catalogue(self) -> tuple[str, ...]:
         return tuple(self.engineer.get_feature_names())

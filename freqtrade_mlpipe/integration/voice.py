@@ -69,10 +69,6 @@ class Voice:
         self._features = features
         self._predictor: RowPredictor | None = None
 
-    def advance(self, candles: Sequence[tuple[str, pd.DataFrame]], frames: Frames) -> None:
-        """Called before `look` is, for one pair after the other: many together take less time."""
-        self._features.advance(candles, frames)
-
     def look(
         self,
         dataframe: pd.DataFrame,
